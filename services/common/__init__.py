@@ -1,0 +1,1 @@
+"""What the services share: errors, the server, telemetry, configuration and channels."""

@@ -1,0 +1,24 @@
+"""mesh.yaml: what it may hold, how it is read, and what applies without one."""
+
+from services.common.config.loader import ConfigError, load_config
+from services.common.config.schema import (
+    CacheConfig,
+    MeshConfig,
+    ModelConfig,
+    Price,
+    ProviderConfig,
+    RouteConfig,
+    TenantConfig,
+)
+
+__all__ = [
+    "CacheConfig",
+    "ConfigError",
+    "MeshConfig",
+    "ModelConfig",
+    "Price",
+    "ProviderConfig",
+    "RouteConfig",
+    "TenantConfig",
+    "load_config",
+]
