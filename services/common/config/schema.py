@@ -51,7 +51,7 @@ class ProviderConfig(_Part):
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "OPENAI_API_KEY"
     """The environment variable that holds the key; with `_FILE` appended, the one that names a file holding it."""
     timeout: Duration = timedelta(seconds=60)
-    """The longest a call may take, from first byte sent to last byte received."""
+    """The longest wait for the next piece of an answer."""
 
 
 class Price(_Part):

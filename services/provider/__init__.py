@@ -1,0 +1,1 @@
+"""The provider adapter: hosted models behind the mesh's one backend contract."""

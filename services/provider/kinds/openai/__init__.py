@@ -1,0 +1,5 @@
+"""OpenAI, and every server that speaks its chat completions API, through the official SDK."""
+
+from services.provider.kinds.openai.client import OpenAIAdapter
+
+__all__ = ["OpenAIAdapter"]

@@ -1,0 +1,59 @@
+"""CompletionService in front of the hosted providers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from mycel.chat.v1 import types_pb2 as chat
+from mycel.completion.v1 import completion_service_pb2 as completion
+from mycel.completion.v1.completion_service_pb2_grpc import CompletionServiceServicer
+from opentelemetry import trace
+
+from services.provider.registry import Registry
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class CompletionServicer(CompletionServiceServicer):
+    """Serves CompletionService from the configured providers."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def StreamCompletion(
+        self, request: completion.StreamCompletionRequest, context: Context
+    ) -> AsyncIterator[completion.StreamCompletionResponse]:
+        adapter, model = self._registry.find(request.model)
+        upstream = model.model or request.model
+        span = trace.get_current_span()
+        span.set_attributes(
+            {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": model.provider,
+                "gen_ai.request.model": upstream,
+            }
+        )
+        async with aclosing(adapter.stream(upstream, request.input)) as events:
+            async for event in events:
+                match event:
+                    case completion.CompletionStarted():
+                        span.set_attribute("gen_ai.response.model", event.upstream_model)
+                        yield completion.StreamCompletionResponse(started=event)
+                    case chat.ChoiceDelta():
+                        yield completion.StreamCompletionResponse(delta=event)
+                    case completion.CompletionCompleted():
+                        span.set_attributes(
+                            {
+                                "gen_ai.usage.input_tokens": event.usage.prompt_tokens,
+                                "gen_ai.usage.output_tokens": event.usage.completion_tokens,
+                            }
+                        )
+                        yield completion.StreamCompletionResponse(completed=event)
+
+    async def ListModels(
+        self, request: completion.ListModelsRequest, context: Context
+    ) -> completion.ListModelsResponse:
+        return completion.ListModelsResponse(models=self._registry.models())
