@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 
-from services.common.server import MAX_MESSAGE_BYTES
+from services.common.server import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 from services.common.telemetry import Telemetry
 
 
@@ -25,6 +25,7 @@ async def open_channel(
     options: list[tuple[str, str | int]] = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         # Retries are the router's decision, with the next candidate: the channel makes none.
         ("grpc.enable_retries", 0),
         # Each channel has its own connection, so that one :authority never rides on another's.

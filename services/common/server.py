@@ -28,9 +28,13 @@ from services.common.telemetry import Telemetry
 MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
 """The largest request or response of any hop; Envoy's body limit is the same."""
 
+MAX_METADATA_BYTES: Final = 64 * 1024
+"""The most metadata of a call. Envoy refuses headers of more than 60 KiB; gRPC alone would from 8 KiB on."""
+
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
