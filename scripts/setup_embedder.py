@@ -144,8 +144,8 @@ def check_official(folder: Path) -> None:
 
 def write_result(source: Path, target: Path) -> None:
     """Builds the graph from `source` and puts the finished folder in place of `target`."""
-    from minilm_onnx import build_graph
-    from safetensors.numpy import load_file
+    from minilm_onnx import build_graph  # noqa: PLC0415 - onnx takes a second to import, and is seldom needed
+    from safetensors.numpy import load_file  # noqa: PLC0415
 
     staging = Path(tempfile.mkdtemp(prefix="minilm-", dir=target.parent))
     try:

@@ -1,0 +1,244 @@
+"""Keeps entries in Milvus: in a file of Milvus Lite's, or on a Milvus server or cluster, with the same code.
+
+Milvus Lite is run here by its own server class, on a socket in a private folder: `MilvusClient("cache.db")` would
+open a loopback port that every user of the machine could read all tenants' answers from. It writes each change to a
+log that the operating system has before it answers: an acknowledged entry survives the death of the process. It does
+not sync that log to the disk, so a power cut may cost the last seconds' entries; a Milvus cluster covers that.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import numpy as np
+from mycel.error.v1.error_reason_pb2 import ErrorReason
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from services.cache.embedder import Vector
+from services.cache.entries import Entry, EntryInfo
+from services.cache.store import StoreFormatError, StoreInUseError
+from services.common.errors import MycelError
+from services.common.settings import SettingsError
+
+_log = logging.getLogger("mycel.cache.store")
+
+_T = TypeVar("_T")
+
+_COLLECTION: Final = "mycel_cache_v1"
+"""Carries the schema's version: another version's entries are in another collection."""
+
+_CALL_SECONDS: Final = 10.0
+_SCAN_SECONDS: Final = 60.0
+_CONNECT_SECONDS: Final = 10.0
+
+_PAGE: Final = 8192
+"""Entries a page of a scan. Milvus Lite reads everything for each page: fewer pages are faster; Milvus allows 16384."""
+
+_CHUNK: Final = 65_532
+"""Characters a piece of a text field: Milvus allows 65,535 bytes; a multiple of four keeps base64 whole."""
+
+MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
+"""The largest answer that the schema's pieces can hold, with room to spare."""
+
+_MAX_PIECES: Final = 64
+
+_INFO_FIELDS: Final = (
+    *("id", "tenant", "scope", "surroundings", "question", "model", "answer_bytes", "created_at", "expires_at"),
+    "embedder_id",
+)
+
+_LOCAL: Final = re.compile(r"^(?!\w+://)(?!unix:)")
+
+
+class MilvusStore:
+    """A `Store` in Milvus."""
+
+    def __init__(self, uri: str, dimensions: int, *, token: str = "") -> None:
+        """Opens the store, and makes its collection when there is none. Blocks, for seconds on a server.
+
+        Args:
+            uri: `http://`, `https://`, `tcp://` or `unix:` for a server; anything else is Milvus Lite's folder.
+            dimensions: the length of the vectors.
+            token: `user:password` or an API key, for a server.
+
+        Raises:
+            StoreInUseError: another process has Milvus Lite's folder open.
+            StoreFormatError: what is there is of another version, or damaged.
+            SettingsError: the folder cannot be written, or the server cannot be reached.
+        """
+        logging.getLogger("pymilvus").setLevel(logging.ERROR)
+        self.uri = _without_secrets(uri)
+        self._dimensions = dimensions
+        self._lite: _LiteServer | None = None
+        address = uri
+        if _LOCAL.match(uri):
+            self._lite = _LiteServer(Path(uri))
+            address = self._lite.address
+        try:
+            self._client = MilvusClient(address, token=token, timeout=_CONNECT_SECONDS)
+            self._prepare()
+        except MilvusException as error:
+            self._stop_lite()
+            raise SettingsError(f"cache store {self.uri}: {error.message}") from error
+        except BaseException:
+            self._stop_lite()
+            raise
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Keeps entries; see `Store`."""
+        rows = [self._row(entry) for entry in entries]
+        self._call(lambda: self._client.upsert(_COLLECTION, rows, timeout=_CALL_SECONDS))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Removes entries; see `Store`."""
+        for begin in range(0, len(ids), _PAGE):
+            page = list(ids[begin : begin + _PAGE])
+            self._call(lambda page=page: self._client.delete(_COLLECTION, ids=page, timeout=_CALL_SECONDS))
+
+    def get(self, entry_id: str) -> Entry | None:
+        """Reads one entry; see `Store`."""
+        fields = [*_INFO_FIELDS, "vector", "answer"]
+        rows = self._call(
+            lambda: self._client.get(_COLLECTION, ids=[entry_id], output_fields=fields, timeout=_CALL_SECONDS)
+        )
+        if not rows:
+            return None
+        info, vector, embedder_id = _summary(rows[0])
+        return Entry(info, base64.b64decode("".join(rows[0]["answer"])), vector, embedder_id)
+
+    def scan(self) -> Iterator[list[tuple[EntryInfo, Vector | None, str]]]:
+        """Reads every entry but its answer; see `Store`."""
+        fields = [*_INFO_FIELDS, "vector"]
+        pages = self._call(
+            lambda: self._client.query_iterator(
+                _COLLECTION, batch_size=_PAGE, output_fields=fields, timeout=_SCAN_SECONDS, consistency_level="Strong"
+            )
+        )
+        try:
+            while rows := self._call(pages.next):
+                yield [_summary(row) for row in rows]
+        finally:
+            pages.close()
+
+    def close(self) -> None:
+        """Closes the connection, and Milvus Lite's files when they are ours."""
+        with suppress(MilvusException):
+            self._client.close()
+        self._stop_lite()
+
+    def _stop_lite(self) -> None:
+        if self._lite is not None:
+            self._lite.close()
+
+    def _call(self, call: Callable[[], _T]) -> _T:
+        try:
+            return call()
+        except MilvusException as error:
+            _log.warning("the store failed: %s", error)
+            raise MycelError(
+                ErrorReason.ERROR_REASON_STORE_UNAVAILABLE, "the cache's store failed", metadata={"store": "milvus"}
+            ) from error
+
+    def _prepare(self) -> None:
+        if self._client.has_collection(_COLLECTION, timeout=_CONNECT_SECONDS):
+            self._check_schema()
+        else:
+            self._create()
+        self._client.load_collection(_COLLECTION, timeout=_SCAN_SECONDS)
+
+    def _check_schema(self) -> None:
+        fields = self._client.describe_collection(_COLLECTION, timeout=_CONNECT_SECONDS)["fields"]
+        names = {field["name"] for field in fields}
+        dimensions = next((int(field["params"]["dim"]) for field in fields if field["name"] == "vector"), 0)
+        if names != {*_INFO_FIELDS, "vector", "answer"} or dimensions != self._dimensions:
+            raise StoreFormatError(
+                f"cache store {self.uri}: its collection {_COLLECTION} has other fields or vectors of another length; "
+                "point cache.store.uri somewhere else, or remove it"
+            )
+
+    def _create(self) -> None:
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+        schema.add_field("tenant", DataType.VARCHAR, max_length=1024, is_partition_key=True)
+        for name, length in (("scope", 1024), ("surroundings", 64), ("question", 65_535), ("model", 1024)):
+            schema.add_field(name, DataType.VARCHAR, max_length=length)
+        schema.add_field("embedder_id", DataType.VARCHAR, max_length=256)
+        for name in ("answer_bytes", "created_at", "expires_at"):
+            schema.add_field(name, DataType.INT64)
+        schema.add_field(
+            "answer", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=_MAX_PIECES, max_length=65_535
+        )
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._dimensions)
+        # Milvus wants an index on every vector; the cache searches its own, in memory.
+        index = self._client.prepare_index_params()
+        index.add_index("vector", index_type="FLAT", metric_type="COSINE")
+        self._client.create_collection(_COLLECTION, schema=schema, index_params=index, timeout=_SCAN_SECONDS)
+
+    def _row(self, entry: Entry) -> dict[str, Any]:
+        info = entry.info
+        vector = np.zeros(self._dimensions, dtype=np.float32) if entry.vector is None else entry.vector
+        text = base64.b64encode(entry.answer).decode()
+        return {
+            **{name: getattr(info, name) for name in _INFO_FIELDS if name != "embedder_id"},
+            "embedder_id": entry.embedder_id,
+            "answer": [text[begin : begin + _CHUNK] for begin in range(0, len(text), _CHUNK)],
+            "vector": vector,
+        }
+
+
+class _LiteServer:
+    """Milvus Lite's server on a socket in a private folder."""
+
+    def __init__(self, folder: Path) -> None:
+        # Imported when needed: a cache on a Milvus server does without, and saves the memory.
+        from milvus_lite.adapter.grpc.server import start_server_in_thread  # noqa: PLC0415
+        from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError  # noqa: PLC0415
+
+        self._sockets = Path(tempfile.mkdtemp(prefix="mycel-store-"))
+        # The server joins host and port with a colon, which makes a socket's address of these two.
+        socket: Any = str(self._sockets / "milvus")
+        self.address = f"unix:{socket}"
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._server, self._db, _ = start_server_in_thread(str(folder), host="unix", port=socket)
+        except DataDirLockedError as error:
+            self._remove_sockets()
+            raise StoreInUseError(f"cache store {folder}: another process is using it") from error
+        except (FileExistsError, NotADirectoryError) as error:
+            self._remove_sockets()
+            raise StoreFormatError(f"cache store {folder}: not a store of this version of Milvus Lite") from error
+        except (OSError, MilvusLiteError) as error:
+            self._remove_sockets()
+            raise SettingsError(f"cache store {folder}: {getattr(error, 'strerror', None) or error}") from error
+
+    def close(self) -> None:
+        """Stops the server, writes what is in memory to the folder, and gives it back."""
+        self._server.stop(grace=2).wait()
+        self._db.close()
+        self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+def _summary(row: dict[str, Any]) -> tuple[EntryInfo, Vector | None, str]:
+    embedder_id = str(row["embedder_id"])
+    info = EntryInfo(**{name: row[name] for name in _INFO_FIELDS if name != "embedder_id"})
+    return info, np.asarray(row["vector"], dtype=np.float32) if embedder_id else None, embedder_id
+
+
+def _without_secrets(uri: str) -> str:
+    if _LOCAL.match(uri):
+        return uri
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
