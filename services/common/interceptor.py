@@ -6,12 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, TypeAlias
 
 import grpc
 
 from services.common.errors import MycelError, internal
 from services.common.status import DETAILS_KEY, to_status
+from services.common.undecodable import Undecodable, tolerant
 
 _log = logging.getLogger("mycel.access")
 
@@ -35,13 +37,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
                 _wrap_unary(handler.unary_unary, method),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=tolerant(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
                 _wrap_stream(handler.unary_stream, method),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=tolerant(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
         return handler
@@ -51,6 +53,8 @@ def _wrap_unary(behaviour: Any, method: str) -> Any:
     async def unary(request: Any, context: Context) -> Any:
         started = time.perf_counter()
         try:
+            if isinstance(request, Undecodable):
+                raise request.error
             response = await behaviour(request, context)
         except BaseException as error:
             await _fail(error, context, method, started)
@@ -65,8 +69,12 @@ def _wrap_stream(behaviour: Any, method: str) -> Any:
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
         started = time.perf_counter()
         try:
-            async for response in behaviour(request, context):
-                yield response
+            if isinstance(request, Undecodable):
+                raise request.error
+            # A caller may go away while a response is being sent: closing stops the work behind it at once.
+            async with aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
         except BaseException as error:
             await _fail(error, context, method, started)
             raise

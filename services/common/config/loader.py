@@ -59,12 +59,14 @@ def load_config(path: Path | None = None) -> LoadedConfig:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
+        _refuse_duplicates(path, root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    _refuse_duplicates(path, root)
+    except RecursionError:
+        raise ConfigError(f"{path}:1: nested too deeply, or a part that contains itself") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}:1: a mapping with `providers`, `models` and `routes` is needed")
     return LoadedConfig(_validate(path, values, root), path.resolve())
