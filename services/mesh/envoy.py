@@ -159,7 +159,7 @@ def envoy_command(
     command = [
         str(binary),
         *("--config-path", str(config)),
-        "--use-dynamic-base-id",  # several meshes may run on one machine
+        "--disable-hot-restart",  # several meshes may run on one machine, and nothing is left in shared memory
         *("--concurrency", str(concurrency)),
         *("--log-level", log_level),
         *("--log-format", "%Y-%m-%dT%T.%e %l %n %v"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
+import http
 import json
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.mesh.envoy import EnvoyError
+from services.mesh.unix_http import UnixHttpError, ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,22 @@ class EnvoyAdmin:
             for cluster in clusters
         }
 
+    def close_ingress(self) -> bool:
+        """Takes no new connections at the ingress; those that are open stay. Tells whether Envoy did."""
+        try:
+            status, _ = self._get("/drain_listeners?inboundonly", "POST")
+        except EnvoyError:
+            return False
+        return status == http.HTTPStatus.OK
+
+    def calls_in_progress(self) -> int:
+        """Counts the calls that entered at the ingress and are not done; 0 as well when Envoy does not answer."""
+        try:
+            _, body = self._get("/stats?filter=^http.ingress.downstream_rq_active$&format=json")
+            return sum(int(stat["value"]) for stat in json.loads(body)["stats"])
+        except (EnvoyError, ValueError, KeyError):
+            return 0
+
     def _json(self, target: str) -> dict[str, Any]:
         status, body = self._get(target)
         if status != http.HTTPStatus.OK:
@@ -60,29 +76,11 @@ class EnvoyAdmin:
         answer: dict[str, Any] = json.loads(body)
         return answer
 
-    def _get(self, target: str) -> tuple[int, bytes]:
-        connection = _UnixConnection(self.path, self.timeout)
+    def _get(self, target: str, method: str = "GET") -> tuple[int, bytes]:
         try:
-            connection.request("GET", target)
-            response = connection.getresponse()
-            return response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise EnvoyError(f"Envoy's administration interface does not answer at {self.path}: {error}") from error
-        finally:
-            connection.close()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+            return ask(self.path, target, method=method, timeout=self.timeout)
+        except UnixHttpError as error:
+            raise EnvoyError(f"Envoy's administration interface does not answer at {error}") from error
 
 
 def _takes_calls(host: dict[str, Any]) -> bool:

@@ -1,0 +1,1 @@
+"""`mycel`: the supervisor that runs the whole mesh on one machine, and the command line."""

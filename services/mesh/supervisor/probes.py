@@ -1,0 +1,90 @@
+"""Tells whether a part does its work: not whether its port is open."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.error
+import urllib.request
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+import grpc
+import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.channels import open_channel
+from services.common.telemetry import Telemetry
+from services.mesh.envoy import EnvoyError
+from services.mesh.envoy_admin import EnvoyAdmin
+
+_PROBE_SECONDS: Final = 1.0
+_STUB: Final = "triton_python"  # the kernel cuts longer names
+
+
+async def service_ready(socket: Path) -> bool:
+    """Asks a service's gRPC health on its Unix socket."""
+    if not await asyncio.to_thread(socket.exists):
+        return False
+    async with open_channel(f"unix:{socket}", Telemetry.disabled()) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_PROBE_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def http_ok(url: str) -> bool:
+    """Tells whether a GET of a loopback address is answered with 200."""
+
+    def get() -> bool:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(url, timeout=_PROBE_SECONDS) as answer:
+                return bool(answer.status == 200)  # noqa: PLR2004
+        except (urllib.error.URLError, OSError):
+            return False
+
+    return await asyncio.to_thread(get)
+
+
+async def envoy_ready(admin: EnvoyAdmin) -> bool:
+    """Tells whether Envoy's listeners are open."""
+    return await asyncio.to_thread(admin.ready)
+
+
+async def envoy_sees(admin: EnvoyAdmin, services: Collection[str]) -> bool:
+    """Tells whether Envoy sends calls to every one of the services."""
+    try:
+        healthy = await asyncio.to_thread(admin.healthy_services)
+    except EnvoyError:
+        return False
+    return all(healthy.get(name) for name in services)
+
+
+class StubWatch:
+    """Finds out that a model's Python process died, which tritonserver itself does not report.
+
+    Requests to that model would get errors for as long as the server lives, though it says that it is ready.
+    """
+
+    def __init__(self) -> None:
+        self._most: dict[int, int] = {}
+
+    def __call__(self, server_pid: int) -> str:
+        """Tells what is wrong with a server; empty when nothing is."""
+        try:
+            alive = sum(_is_live_stub(child) for child in psutil.Process(server_pid).children())
+        except psutil.Error:
+            return ""  # it is ending: its exit tells
+        most = max(self._most.get(server_pid, 0), alive)
+        self._most = {server_pid: most}
+        return "a model's process died" if alive < most else ""
+
+
+def _is_live_stub(process: psutil.Process) -> bool:
+    try:
+        return process.name().startswith(_STUB) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -1,0 +1,154 @@
+"""What `mycel up` is told, checked before anything is started."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.common.config import ConfigError, MeshConfig, load_config
+from services.common.config.schema import gguf_path
+from services.common.settings import SettingsError, home, runtime
+from services.common.triton_server import LlamaModel, TritonRuntime, TritonSetupError
+from services.mesh.envoy import EnvoyError, HostPort, find_envoy
+from services.mesh.otlp.forward import CollectorSettings, collector_settings
+from services.mesh.supervisor.errors import UpError
+
+DEFAULT_INGRESS: Final = "127.0.0.1:8080"
+_GGUF_MAGIC: Final = b"GGUF"
+_DEFAULT_CONTEXT: Final = 4096
+"""Tokens of context for a local model whose configuration does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpSettings:
+    """Everything that was checked."""
+
+    mesh: MeshConfig
+    config_path: Path
+    home: Path
+    runtime: Path
+    ingress: HostPort
+    """The port is never 0: a free one is chosen for it."""
+    envoy: Path
+    """The Envoy binary."""
+    triton: TritonRuntime | None
+    """Triton's runtime; None when no local model is served from here."""
+    models: tuple[LlamaModel, ...]
+    """What Triton serves."""
+    external_triton: str
+    """MYCEL_TRITON: a Triton that runs elsewhere, as `host:port`; empty when this mesh starts its own."""
+    collector: CollectorSettings | None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> UpSettings:
+        """Reads and checks all of it.
+
+        Raises:
+            UpError: something is missing or wrong; the message is one line.
+        """
+        if sys.platform != "linux":
+            raise UpError(f"the mesh runs on Linux, and this is {sys.platform}: use a Linux machine or a container")
+        try:
+            loaded = load_config()
+            external = environment.get("MYCEL_TRITON", "")
+            models = () if external else _local_models(loaded.mesh, loaded.path)
+            triton = TritonRuntime.locate(runtime() / "triton") if models else None
+            state = _writable(home())
+            _check_embedder(loaded.mesh, runtime())
+            return cls(
+                mesh=loaded.mesh,
+                config_path=loaded.path,
+                home=state,
+                runtime=runtime(),
+                ingress=_free_ingress(environment.get("MYCEL_INGRESS", DEFAULT_INGRESS)),
+                envoy=find_envoy(),
+                triton=triton,
+                models=models,
+                external_triton=external,
+                collector=collector_settings(environment),
+            )
+        except (ConfigError, SettingsError, TritonSetupError, EnvoyError) as error:
+            raise UpError(str(error)) from error
+
+    def secrets(self) -> frozenset[str]:
+        """Gives the variables that hold the providers' keys."""
+        return frozenset(provider.api_key_env for provider in self.mesh.providers.values() if provider.kind != "triton")
+
+
+def _local_models(mesh: MeshConfig, config_path: Path) -> tuple[LlamaModel, ...]:
+    models = []
+    for name, model in mesh.local_models().items():
+        path = gguf_path(model, config_path.parent)
+        if path is None:
+            raise UpError(f"{config_path}: models.{name}.gguf: is needed, since MYCEL_TRITON names no other server")
+        _check_gguf(f"{config_path}: models.{name}.gguf", path)
+        context = model.context or _DEFAULT_CONTEXT
+        models.append(LlamaModel(model.model or name, path, context, slots=model.slots))
+    return tuple(models)
+
+
+def _check_gguf(field: str, path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_GGUF_MAGIC)) != _GGUF_MAGIC:
+                raise UpError(f"{field}: {path} is not a GGUF file")
+    except OSError as error:
+        raise UpError(f"{field}: the model file {path} cannot be read: {error.strerror}") from error
+
+
+def _check_embedder(mesh: MeshConfig, runtime_folder: Path) -> None:
+    manifest = runtime_folder / "minilm" / "manifest.json"
+    if mesh.cache.mode == "semantic" and not manifest.is_file():
+        raise UpError(f"the embedding model is not in {manifest.parent}: run `make setup`")
+
+
+def _writable(folder: Path) -> Path:
+    """Makes the state folder, and makes sure that files can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise UpError(f"MYCEL_HOME: the state folder {folder} cannot be written: {error.strerror}") from error
+
+
+def _free_ingress(text: str) -> HostPort:
+    address = HostPort.parse(text)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+            probe.listen()
+        except OSError as error:
+            hint = "; is another mesh or server running? Set MYCEL_INGRESS to another address" if address.port else ""
+            raise UpError(f"MYCEL_INGRESS: {address} cannot be listened on: {error.strerror}{hint}") from error
+        return HostPort(address.host, int(probe.getsockname()[1]))
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Finds loopback ports that nobody listens on.
+
+    They are below the range that outgoing connections take theirs from, so that nothing takes them meanwhile by chance.
+
+    Raises:
+        UpError: there are not as many.
+    """
+    found: list[int] = []
+    start = 20_000 + os.getpid() % 8_000
+    for port in [*range(start, 32_000), *range(20_000, start)]:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return tuple(found)
+    raise UpError(f"{count} free loopback ports are needed")
