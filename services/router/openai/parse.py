@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import re
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 from mycel.chat.v1 import types_pb2 as chat
 from mycel.error.v1.error_reason_pb2 import ErrorReason
@@ -33,7 +33,7 @@ _ROLES: Final = {
 _INT32: Final = 2**31
 _INT64: Final = 2**63
 # Parts of pydantic's error locations that name a branch of a union, not a field.
-_BRANCHES: Final = frozenset({"str", "list", "text", "image_url", "refusal", "NamedToolChoice", "tagged-union"})
+_BRANCH: Final = re.compile(r"str|NamedToolChoice|(?:list|literal|tagged-union)\[.*")
 
 
 def parse_body(body: bytes, kind: type[_Body]) -> _Body:
@@ -43,7 +43,8 @@ def parse_body(body: bytes, kind: type[_Body]) -> _Body:
         MycelError: INVALID_JSON when it is no JSON text, INVALID_ARGUMENT when a field is wrong or unknown.
     """
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        # Python reads NaN and Infinity, which JSON does not have: the checks of each field refuse them by name.
+        value = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _not_json(f"the body is not valid UTF-8 at byte {error.start}", body[: error.start]) from None
     except json.JSONDecodeError as error:
@@ -52,6 +53,8 @@ def parse_body(body: bytes, kind: type[_Body]) -> _Body:
         raise _not_json("the body is nested too deeply", b"") from None
     if not isinstance(value, dict):
         raise _not_json("the body is not a JSON object", b"")
+    if b"\\u" in body:
+        _refuse_half_characters(value, "")
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -66,7 +69,7 @@ def to_input(request: schema.ChatCompletionRequest) -> chat.ChatInput:
     """
     value = chat.ChatInput(
         messages=[_message(message, f"messages[{index}]") for index, message in enumerate(request.messages)],
-        tools=[_tool(tool.function) for tool in request.tools or ()],
+        tools=[_tool(tool.function, f"tools[{index}]") for index, tool in enumerate(request.tools or ())],
         parameters=_parameters(request),
     )
     match request.tool_choice:
@@ -116,11 +119,13 @@ def _image(image: schema.ImageUrl, path: str) -> chat.Image:
     return chat.Image(data=data, media_type=match[1].lower(), detail=image.detail)
 
 
-def _tool(function: schema.Function) -> chat.Tool:
+def _tool(function: schema.Function, path: str) -> chat.Tool:
     return chat.Tool(
         name=function.name,
         description=function.description or "",
-        parameters_schema_json=_compact(function.parameters) if function.parameters is not None else "",
+        parameters_schema_json=""
+        if function.parameters is None
+        else _compact(function.parameters, f"{path}.parameters"),
         strict=function.strict,
     )
 
@@ -137,7 +142,7 @@ def _set_response_format(value: chat.ChatInput, wanted: schema.ResponseFormat | 
         chat.JsonSchema(
             name=wanted.json_schema.name,
             description=wanted.json_schema.description or "",
-            schema_json=_compact(wanted.json_schema.schema_),
+            schema_json=_compact(wanted.json_schema.schema_, "response_format.json_schema.schema"),
             strict=wanted.json_schema.strict,
         )
     )
@@ -177,13 +182,28 @@ def _token(text: str) -> int:
     return int(text)
 
 
-def _compact(value: dict[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+def _compact(value: dict[str, Any], path: str) -> str:
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise invalid(path, f"is not JSON: {error}") from None
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    # Python reads NaN and Infinity, which JSON does not have.
-    raise invalid("the body", f"{name} is not a JSON number")
+def _refuse_half_characters(value: object, path: str) -> None:
+    """JSON can escape one half of a surrogate pair, which no UTF-8 can hold."""
+    match value:
+        case str() if not value.isascii():
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError:
+                raise invalid(path, "holds half a character (an unpaired surrogate)") from None
+        case dict():
+            for name, inner in value.items():
+                _refuse_half_characters(name, path or "the body")
+                _refuse_half_characters(inner, f"{path}.{name}".removeprefix("."))
+        case list():
+            for index, inner in enumerate(value):
+                _refuse_half_characters(inner, f"{path}[{index}]")
 
 
 def _not_json(message: str, before: bytes) -> MycelError:
@@ -197,12 +217,14 @@ def _not_json(message: str, before: bytes) -> MycelError:
 def _from_pydantic(error: ValidationError) -> MycelError:
     # Of a union's branches the one that was entered deepest is what the caller meant.
     first = max(error.errors(include_url=False, include_input=False), key=lambda item: len(item["loc"]))
-    path = ""
+    path, after_index = "", False
     for part in first["loc"]:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part not in _BRANCHES and not part.startswith(("list[", "literal[", "tagged-union[")):
+        elif not after_index and not _BRANCH.fullmatch(part):
+            # The name after an index is a content part's type, which only its branch of the union is called by.
             path += f".{part}"
+        after_index = isinstance(part, int) and path.endswith(f"content[{part}]")
     reason = "no such field" if first["type"] == "extra_forbidden" else first["msg"]
     if first["type"] == "none_required":
         reason = "is not supported"
