@@ -45,6 +45,8 @@ def parse_body(body: bytes, kind: type[_Body]) -> _Body:
     try:
         # Python reads NaN and Infinity, which JSON does not have: the checks of each field refuse them by name.
         value = json.loads(body.decode("utf-8"))
+        if b"\\u" in body:
+            _refuse_half_characters(value, "")
     except UnicodeDecodeError as error:
         raise _not_json(f"the body is not valid UTF-8 at byte {error.start}", body[: error.start]) from None
     except json.JSONDecodeError as error:
@@ -53,8 +55,6 @@ def parse_body(body: bytes, kind: type[_Body]) -> _Body:
         raise _not_json("the body is nested too deeply", b"") from None
     if not isinstance(value, dict):
         raise _not_json("the body is not a JSON object", b"")
-    if b"\\u" in body:
-        _refuse_half_characters(value, "")
     try:
         return kind.model_validate(value)
     except ValidationError as error:
