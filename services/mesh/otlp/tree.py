@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.mesh.otlp.spans import Span, Value
+from services.mesh.otlp.spans import Span
 
 _NS_PER_MS: Final = 1e6
 _MAX_DEPTH: Final = 100
@@ -18,12 +18,6 @@ class Node:
 
     span: Span
     children: tuple[Node, ...]
-
-    def walk(self, depth: int = 0) -> Iterator[tuple[int, Node]]:
-        """Gives this node and all below it, parents first, each with its depth."""
-        yield depth, self
-        for child in self.children:
-            yield from child.walk(depth + 1)
 
     def to_json(self, origin_ns: int) -> dict[str, object]:
         """Gives the node as plain values; times are milliseconds, offsets from `origin_ns`."""
@@ -77,8 +71,3 @@ def trace_json(trace_id: str, spans: Sequence[Span], dropped: int = 0) -> dict[s
         "services": sorted({span.service for span in spans}),
         "roots": [node.to_json(origin) for node in build_forest(spans)],
     }
-
-
-def attributes_in_brief(attributes: dict[str, Value], names: Sequence[str]) -> str:
-    """Gives those attributes that a reader of the tree wants to see, as `name=value`."""
-    return " ".join(f"{name.rpartition('.')[2]}={attributes[name]}" for name in names if name in attributes)

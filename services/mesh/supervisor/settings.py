@@ -46,20 +46,21 @@ class UpSettings:
     collector: CollectorSettings | None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> UpSettings:
+    def from_environment(cls, environment: Mapping[str, str], state: Path) -> UpSettings:
         """Reads and checks all of it.
+
+        Args:
+            environment: as `os.environ` has it.
+            state: the state folder, from `state_folder`.
 
         Raises:
             UpError: something is missing or wrong; the message is one line.
         """
-        if sys.platform != "linux":
-            raise UpError(f"the mesh runs on Linux, and this is {sys.platform}: use a Linux machine or a container")
         try:
             loaded = load_config()
             external = environment.get("MYCEL_TRITON", "")
             models = () if external else _local_models(loaded.mesh, loaded.path)
             triton = TritonRuntime.locate(runtime() / "triton") if models else None
-            state = _writable(home())
             _check_embedder(loaded.mesh, runtime())
             return cls(
                 mesh=loaded.mesh,
@@ -108,8 +109,15 @@ def _check_embedder(mesh: MeshConfig, runtime_folder: Path) -> None:
         raise UpError(f"the embedding model is not in {manifest.parent}: run `make setup`")
 
 
-def _writable(folder: Path) -> Path:
-    """Makes the state folder, and makes sure that files can be written there."""
+def state_folder() -> Path:
+    """Gives the state folder, made when it is missing.
+
+    Raises:
+        UpError: it cannot be written, or this is no system that the mesh runs on.
+    """
+    if sys.platform != "linux":
+        raise UpError(f"the mesh runs on Linux, and this is {sys.platform}: use a Linux machine or a container")
+    folder = home()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder):

@@ -31,7 +31,7 @@ from services.mesh.supervisor.logs import keep_bounded
 from services.mesh.supervisor.mesh import Mesh
 from services.mesh.supervisor.plan import Plan
 from services.mesh.supervisor.runner import Runner, Say
-from services.mesh.supervisor.settings import UpSettings, free_ports
+from services.mesh.supervisor.settings import UpSettings, free_ports, state_folder
 from services.mesh.supervisor.state import RunState, clear_remains, exclusive, remove_state, run_folder, write_state
 
 _LOG_BYTES: Final = 4 * 1024 * 1024
@@ -49,18 +49,19 @@ async def up(environment: Mapping[str, str], say: Say) -> None:
     """
     begun = time.monotonic()
     stop = asyncio.create_task(wait_for_stop_signal())
-    settings = UpSettings.from_environment(environment)
-    with exclusive(settings.home), run_folder() as run_dir:
-        clear_remains(settings.home)
-        _log_to(settings.home / "logs" / "mycel.log")
+    home = state_folder()
+    with exclusive(home), run_folder() as run_dir:
+        clear_remains(home)
+        settings = UpSettings.from_environment(environment, home)
+        _log_to(home / "logs" / "mycel.log")
         async with otlp_receiver(TraceStore(), settings.collector) as receiver:
             plan = Plan(settings, _state(settings, run_dir, receiver), environment)
-            write_state(settings.home, plan.state)
+            write_state(home, plan.state)
             try:
                 with _keeper(plan.state):
                     await _run(plan, receiver, say, begun, stop)
             finally:
-                remove_state(settings.home)
+                remove_state(home)
     say("stopped")
 
 

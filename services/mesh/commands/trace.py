@@ -1,0 +1,103 @@
+"""`mycel trace`: shows the tree of one call."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from services.mesh.client import CommandError, running_mesh
+from services.mesh.control import ControlClient, ControlError
+
+_SHOWN: Final = (
+    "mycel.cache",
+    "mycel.tier",
+    "mycel.model",
+    "gen_ai.request.model",
+    "gen_ai.usage.output_tokens",
+    "rpc.grpc.status_code",
+    "http.status_code",
+    "http.response.status_code",
+    "grpc.status_code",
+    "upstream_cluster",
+)
+"""Attributes that the table has room for; `--json` has them all."""
+
+_BAR_WIDTH: Final = 24
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Shows what each part did in one call, by the id that `mycel ask` and x-mycel-trace-id give."
+    parser.add_argument("id", nargs="?", default="last", help="a trace id or its beginning (default: the last call)")
+    parser.add_argument("--json", action="store_true", help="print the tree as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        trace = ControlClient(running_mesh().socket("control")).trace(arguments.id)
+    except (CommandError, ControlError) as error:
+        print(f"mycel trace: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps(trace, indent=2))
+    else:
+        show_trace(trace, Console())
+    return 0
+
+
+def show_trace(trace: dict[str, Any], console: Console) -> None:
+    """Prints a trace (see `trace_json`) as a table: the tree, when each step began and how long it took."""
+    table = Table(
+        title=f"trace {trace['trace_id']}: {trace['ms']:.1f} ms, {trace['spans']} spans",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("span", no_wrap=True, overflow="ellipsis")
+    table.add_column("service", no_wrap=True)
+    table.add_column("at ms", justify="right")
+    table.add_column("ms", justify="right")
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for prefix, node in _walk(trace["roots"]):
+        name = Text(prefix, style="dim") + Text(_name(node), style="red" if "error" in node else "")
+        timing = (f"{node['offset_ms']:.1f}", f"{node['ms']:.1f}", Text(_bar(node, trace["ms"]), style="cyan"))
+        table.add_row(name, node["service"], *timing, Text(_facts(node), style="dim"))
+    console.print(table)
+    if trace["dropped_spans"]:
+        console.print(f"{trace['dropped_spans']} further spans were not kept")
+
+
+def _walk(nodes: list[dict[str, Any]], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Gives every node with the lines that lead to it."""
+    for index, node in enumerate(nodes):
+        last = index == len(nodes) - 1
+        joint = "" if not above and len(nodes) == 1 else ("└─ " if last else "├─ ")
+        yield above + joint, node
+        yield from _walk(node["children"], above + ("   " if last else "│  "))
+
+
+def _name(node: dict[str, Any]) -> str:
+    name = str(node["name"]).lstrip("/").removeprefix("mycel.")
+    return f"{name} [{node['kind']}]"
+
+
+def _bar(node: dict[str, Any], total: float) -> str:
+    if not total:
+        return ""
+    start: int = min(_BAR_WIDTH - 1, int(node["offset_ms"] / total * _BAR_WIDTH))
+    length = max(1, round(node["ms"] / total * _BAR_WIDTH))
+    return " " * start + "━" * min(length, _BAR_WIDTH - start)
+
+
+def _facts(node: dict[str, Any]) -> str:
+    attributes: dict[str, object] = node["attributes"]
+    facts = [f"{name.rpartition('.')[2]}={attributes[name]}" for name in _SHOWN if name in attributes]
+    error = [str(node["error"])] if "error" in node else []
+    return " ".join([*error, *facts])
