@@ -6,6 +6,7 @@
 -- metadata.field gives `param`, metadata.type gives `type`; a RetryInfo gives the header retry-after.
 --
 -- gRPC: an error that Envoy or gRPC itself made has no details; it gets the ErrorInfo that a service would have sent.
+-- gRPC-Web: Envoy answers its own errors as plain HTTP; they become gRPC statuses as well.
 
 local INVALID = "invalid_request_error"
 local TOO_LARGE = "the request is larger than 32 MiB"
@@ -45,6 +46,9 @@ local GRPC_REASONS = {
   ["8"] = {reason = "REQUEST_TOO_LARGE", type = INVALID, message = TOO_LARGE, only = "larger than max"},
   ["14"] = {reason = "BACKEND_UNAVAILABLE", type = "api_error", message = NO_ANSWER},
 }
+
+-- What Envoy answers to gRPC-Web, as the statuses that native gRPC gets.
+local GRPC_STATUS = {["400"] = "3", ["404"] = "12", ["408"] = "4", ["413"] = "8", ["429"] = "8", ["503"] = "14", ["504"] = "4"}
 
 -- A JSON string of plain text. Envoy's own texts are ASCII; whatever else there is does not get through.
 local function quoted(text)
@@ -129,6 +133,7 @@ local function status_with_reason(code, known)
   return string.char(8, code) .. field(2, known.message) .. field(3, any)
 end
 
+-- Gives an error without details the ErrorInfo of its status.
 local function explain(handle, headers)
   local code = headers:get("grpc-status")
   local known = code and GRPC_REASONS[code]
@@ -139,12 +144,36 @@ local function explain(handle, headers)
   headers:replace("grpc-status-details-bin", handle:base64Escape(status_with_reason(tonumber(code), known)))
 end
 
+-- Turns an HTTP error into a gRPC one without messages, whose status is among the headers.
+local function as_grpc(handle, status)
+  handle:body(true):setBytes("")
+  local headers = handle:headers()
+  headers:replace(":status", "200")
+  headers:replace("content-type", "application/grpc-web+proto")
+  headers:replace("content-length", "0")
+  headers:replace("grpc-status", GRPC_STATUS[status] or "13")
+  headers:replace("grpc-message", status == "413" and GRPC_REASONS["8"].only or (BY_STATUS[status] or OTHER).message)
+  explain(handle, headers)
+end
+
+local function content_type_starts(headers, wanted)
+  return (headers:get("content-type") or ""):sub(1, #wanted) == wanted
+end
+
+function envoy_on_request(handle)
+  if content_type_starts(handle:headers(), "application/grpc-web") then
+    handle:streamInfo():dynamicMetadata():set("mycel", "grpc_web", true)
+  end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
-  if tonumber(status) >= 400 then
+  if tonumber(status) < 400 then
+    if content_type_starts(headers, "application/grpc") then explain(handle, headers) end
+  elseif (handle:streamInfo():dynamicMetadata():get("mycel") or {}).grpc_web then
+    as_grpc(handle, status)
+  else
     reshape(handle, status)
-  elseif (headers:get("content-type") or ""):sub(1, 16) == "application/grpc" then
-    explain(handle, headers)
   end
 end
