@@ -92,7 +92,7 @@ def _bar(node: dict[str, Any], total: float) -> str:
     if not total:
         return ""
     start: int = min(_BAR_WIDTH - 1, int(node["offset_ms"] / total * _BAR_WIDTH))
-    length = max(1, round(node["ms"] / total * _BAR_WIDTH))
+    length: int = max(1, round(node["ms"] / total * _BAR_WIDTH))
     return " " * start + "━" * min(length, _BAR_WIDTH - start)
 
 
