@@ -39,8 +39,6 @@ class Embedding:
     vector: Vector
     tokens: int
     """Tokens that the model read, start and end marks included."""
-    complete: bool
-    """Whether the model read the whole text. Texts that were cut may differ in what was not read."""
 
 
 class Embedder(Protocol):
@@ -53,6 +51,9 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int:
         """The length of every vector."""
+
+    def reads_whole(self, text: str) -> bool:
+        """Whether the model would read the whole text. Takes a fraction of the time of `embed`."""
 
     def embed(self, texts: Sequence[str]) -> list[Embedding]:
         """Gives one embedding a text, in order."""
@@ -94,6 +95,10 @@ class MiniLmEmbedder:
         """384."""
         return self._dimensions
 
+    def reads_whole(self, text: str) -> bool:
+        """Whether the text has at most 256 tokens."""
+        return self._tokens(text)[1]
+
     def embed(self, texts: Sequence[str]) -> list[Embedding]:
         """Gives one embedding a text, in order; a text longer than 256 tokens is cut there."""
         encoded = [self._tokens(text) for text in texts]
@@ -101,8 +106,8 @@ class MiniLmEmbedder:
         for batch in _batches([len(ids) for ids, _ in encoded]):
             vectors = self._run([encoded[position][0] for position in batch])
             for position, vector in zip(batch, vectors, strict=True):
-                ids, complete = encoded[position]
-                results[position] = Embedding(vector, len(ids), complete)
+                ids, _ = encoded[position]
+                results[position] = Embedding(vector, len(ids))
         return [result for result in results if result is not None]
 
     def _tokens(self, text: str) -> tuple[list[int], bool]:

@@ -1,7 +1,7 @@
 """Keeps entries in Milvus: in a file of Milvus Lite's, or on a Milvus server or cluster, with the same code.
 
-Milvus Lite is run here by its own server class, on a socket in a private folder: `MilvusClient("cache.db")` would
-open a loopback port that every user of the machine could read all tenants' answers from. It writes each change to a
+Milvus Lite is run here by its own server class, on a socket in its folder: `MilvusClient("cache.db")` would open a
+loopback port from which every user of the machine could read all tenants' answers. It writes each change to a
 log that the operating system has before it answers: an acknowledged entry survives the death of the process. It does
 not sync that log to the disk, so a power cut may cost the last seconds' entries; a Milvus cluster covers that.
 """
@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -57,6 +58,9 @@ _INFO_FIELDS: Final = (
     "embedder_id",
 )
 
+_LONGEST_SOCKET_PATH: Final = 100
+"""Bytes; the system allows 107."""
+
 _LOCAL: Final = re.compile(r"^(?!\w+://)(?!unix:)")
 
 
@@ -97,19 +101,19 @@ class MilvusStore:
     def put(self, entries: Sequence[Entry]) -> None:
         """Keeps entries; see `Store`."""
         rows = [self._row(entry) for entry in entries]
-        self._call(lambda: self._client.upsert(_COLLECTION, rows, timeout=_CALL_SECONDS))
+        self._call(partial(self._client.upsert, _COLLECTION, rows, timeout=_CALL_SECONDS))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Removes entries; see `Store`."""
         for begin in range(0, len(ids), _PAGE):
             page = list(ids[begin : begin + _PAGE])
-            self._call(lambda page=page: self._client.delete(_COLLECTION, ids=page, timeout=_CALL_SECONDS))
+            self._call(partial(self._client.delete, _COLLECTION, ids=page, timeout=_CALL_SECONDS))
 
     def get(self, entry_id: str) -> Entry | None:
         """Reads one entry; see `Store`."""
         fields = [*_INFO_FIELDS, "vector", "answer"]
         rows = self._call(
-            lambda: self._client.get(_COLLECTION, ids=[entry_id], output_fields=fields, timeout=_CALL_SECONDS)
+            partial(self._client.get, _COLLECTION, ids=[entry_id], output_fields=fields, timeout=_CALL_SECONDS)
         )
         if not rows:
             return None
@@ -119,11 +123,8 @@ class MilvusStore:
     def scan(self) -> Iterator[list[tuple[EntryInfo, Vector | None, str]]]:
         """Reads every entry but its answer; see `Store`."""
         fields = [*_INFO_FIELDS, "vector"]
-        pages = self._call(
-            lambda: self._client.query_iterator(
-                _COLLECTION, batch_size=_PAGE, output_fields=fields, timeout=_SCAN_SECONDS, consistency_level="Strong"
-            )
-        )
+        options = {"batch_size": _PAGE, "timeout": _SCAN_SECONDS, "consistency_level": "Strong"}
+        pages = self._call(partial(self._client.query_iterator, _COLLECTION, output_fields=fields, **options))
         try:
             while rows := self._call(pages.next):
                 yield [_summary(row) for row in rows]
@@ -197,38 +198,47 @@ class MilvusStore:
 
 
 class _LiteServer:
-    """Milvus Lite's server on a socket in a private folder."""
+    """Milvus Lite's server on a socket that only this user can reach."""
 
     def __init__(self, folder: Path) -> None:
+        logging.getLogger("faiss").setLevel(logging.WARNING)
         # Imported when needed: a cache on a Milvus server does without, and saves the memory.
         from milvus_lite.adapter.grpc.server import start_server_in_thread  # noqa: PLC0415
         from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError  # noqa: PLC0415
 
-        self._sockets = Path(tempfile.mkdtemp(prefix="mycel-store-"))
-        # The server joins host and port with a colon, which makes a socket's address of these two.
-        socket: Any = str(self._sockets / "milvus")
-        self.address = f"unix:{socket}"
+        self._scratch: Path | None = None
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The server joins host and port with a colon, which makes a socket's address of these two.
+            socket: Any = self._socket_path(folder)
             self._server, self._db, _ = start_server_in_thread(str(folder), host="unix", port=socket)
+            self.address = f"unix:{socket}"
         except DataDirLockedError as error:
-            self._remove_sockets()
+            self._remove_scratch()
             raise StoreInUseError(f"cache store {folder}: another process is using it") from error
         except (FileExistsError, NotADirectoryError) as error:
-            self._remove_sockets()
+            self._remove_scratch()
             raise StoreFormatError(f"cache store {folder}: not a store of this version of Milvus Lite") from error
         except (OSError, MilvusLiteError) as error:
-            self._remove_sockets()
+            self._remove_scratch()
             raise SettingsError(f"cache store {folder}: {getattr(error, 'strerror', None) or error}") from error
 
     def close(self) -> None:
         """Stops the server, writes what is in memory to the folder, and gives it back."""
         self._server.stop(grace=2).wait()
         self._db.close()
-        self._remove_sockets()
+        self._remove_scratch()
 
-    def _remove_sockets(self) -> None:
-        shutil.rmtree(self._sockets, ignore_errors=True)
+    def _socket_path(self, folder: Path) -> str:
+        path = str(folder.resolve() / "socket")
+        if len(path.encode()) > _LONGEST_SOCKET_PATH:
+            self._scratch = Path(tempfile.mkdtemp(prefix="mycel-store-"))
+            path = str(self._scratch / "socket")
+        return path
+
+    def _remove_scratch(self) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _summary(row: dict[str, Any]) -> tuple[EntryInfo, Vector | None, str]:
