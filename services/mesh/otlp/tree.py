@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from services.mesh.otlp.spans import Span
 
@@ -58,7 +58,7 @@ def build_forest(spans: Sequence[Span]) -> tuple[Node, ...]:
     return nodes("", 0)
 
 
-def trace_json(trace_id: str, spans: Sequence[Span], dropped: int = 0) -> dict[str, object]:
+def trace_json(trace_id: str, spans: Sequence[Span], dropped: int = 0) -> dict[str, Any]:
     """Gives a trace as plain values, for the control socket and `mycel trace --json`."""
     origin = min((span.start_ns for span in spans), default=0)
     end = max((span.end_ns for span in spans), default=0)
