@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 from training.wording import CLOSERS, COMPARE, HOW_TO, OPENERS, PURPOSE, SMALL_WORDS, SYNONYMS, WHAT_IS
 
@@ -28,6 +29,9 @@ _LOOKUP = {
     for phrase in phrases
 }
 _PHRASES = re.compile(r"\b(" + "|".join(sorted(map(re.escape, _LOOKUP), key=len, reverse=True)) + r")\b", re.IGNORECASE)
+
+
+_FILLERS = tuple(sorted(SMALL_WORDS))
 
 
 class Rephraser:
@@ -58,6 +62,26 @@ class Rephraser:
             text = self._typo(text)
         return self._recase(text)
 
+    def from_bag(self, phrasings: Sequence[str], answer: str) -> str:
+        """A handful of the words that mark a pair: of all its phrasings, with a few of its answer.
+
+        What a question is about is mostly in its words, whatever their order.
+        """
+        rng = self._rng
+        asked = [word for phrasing in phrasings for word in _content_words(phrasing)]
+        answered = _content_words(answer)
+        size = rng.randint(2, 5)
+        chosen = [rng.choice(answered if self._chance(0.2) else asked) for _ in range(size)]
+        if self._chance(0.6):  # a natural beginning, with small words between
+            start = rng.choice(phrasings).split()
+            chosen = [*start[: rng.randint(1, max(1, len(start) // 2))], *chosen]
+            for _ in range(rng.randint(0, 2)):
+                chosen.insert(rng.randint(1, len(chosen)), rng.choice(_FILLERS))
+        text = " ".join(chosen) + ("?" if self._chance(0.5) else "")
+        if self._chance(0.4):
+            text = self._swap_synonyms(text, rate=0.3)
+        return self._recase(text)
+
     def _chance(self, rate: float) -> bool:
         return self._rng.random() < rate
 
@@ -80,12 +104,12 @@ class Rephraser:
         kept = []
         for word in text.split():
             small = word.strip("?,.").lower() in SMALL_WORDS
-            if not self._chance(0.25 if small else 0.08):
+            if not self._chance(0.3 if small else 0.12):
                 kept.append(word)
         return " ".join(kept) or text
 
     def _keywords(self, text: str) -> str:
-        found = [word for word in _WORD.findall(text) if word.lower() not in SMALL_WORDS]
+        found = _content_words(text)
         self._rng.shuffle(found)
         return " ".join(found) or text
 
@@ -119,3 +143,8 @@ class Rephraser:
 def _lower_first(text: str) -> str:
     """Lower the first letter, unless the first word is a name or an abbreviation."""
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _content_words(text: str) -> list[str]:
+    found = [word for word in _WORD.findall(text) if word.lower() not in SMALL_WORDS]
+    return found or text.split()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,10 @@ QUESTION_WEIGHT = 0.1
 DECIDING_TOKENS, DECIDING_WEIGHT = 6, 2.0
 # Engines differ in whether they add a begin token to a prompt that has one: some prompts get two.
 SECOND_BEGIN_RATE = 0.1
+# In this share of prompts, this share of the long words is cut in two.
+CUT_PROMPTS_RATE, WORD_CUT_RATE = 0.5, 0.15
+
+_LONG_WORD = re.compile(r"[A-Za-z]{5,}")
 
 
 class Batch(NamedTuple):
@@ -47,11 +53,13 @@ class BatchMaker:
             raise ValueError(f"the tokenizer lacks {END_OF_TURN}")
         self._end_of_turn = end_of_turn
 
-    def make(self, rows: int, time: int, *, answer_tokens: int | None, long: bool = False) -> Batch:
+    def make(
+        self, rows: int, time: int, *, answer_tokens: int | None = None, joined: float = 0.0, long: float = 0.0
+    ) -> Batch:
         """A batch of `rows` rows of `time` tokens.
 
-        With `answer_tokens`, answers are cut there: the batch then holds more questions. Examples longer than a row
-        are left out.
+        With `answer_tokens`, answers are cut there: the batch then holds more questions. `joined` is the share of
+        rows in which the examples are the turns of one conversation, `long` that of long prompts among the examples.
         """
         size = (rows, time)
         batch = Batch(
@@ -61,34 +69,67 @@ class BatchMaker:
             segments=np.zeros(size, np.int32),
         )
         for row in range(rows):
-            start = segment = 0
-            while True:
-                prompt, answer = self._encode(self._source.draw(long=long), answer_tokens)
-                end = start + len(prompt) + len(answer) - 1
-                if end - start > time:
-                    continue
-                if end > time:
-                    break
-                segment += 1
-                _place(batch, row, start, segment, prompt, answer)
-                start = end
+            stream = self._row(time + 1, answer_tokens, self._rng.random() < joined, long)
+            end = len(stream.tokens) - 1
+            batch.tokens[row, :end] = stream.tokens[:-1]
+            batch.targets[row, :end] = stream.tokens[1:]
+            batch.weights[row, :end] = stream.weights[1:]
+            batch.segments[row, :end] = stream.segments[:-1]
         return batch
 
+    def _row(self, time: int, answer_tokens: int | None, joined: bool, long: float) -> _Stream:
+        """As many examples as fit into `time` tokens."""
+        stream, segment = _Stream([], [], []), 0
+        while True:
+            example = self._source.draw_long() if self._rng.random() < long else self._source.draw()
+            prompt, answer = self._encode(example, answer_tokens)
+            if len(prompt) + len(answer) > time:
+                continue
+            if joined and stream.tokens:
+                prompt = prompt[1:]  # the begin token stands only before the first turn
+            else:
+                segment += 1
+            if len(stream.tokens) + len(prompt) + len(answer) > time:
+                return stream
+            stream.add(prompt, answer, segment)
+
     def _encode(self, example: Example, answer_tokens: int | None) -> tuple[list[int], list[int]]:
-        prompt: list[int] = self._tokenizer.encode(render_prompt(list(example.messages))).ids
+        prompt = [token for piece in self._pieces(example) for token in self._tokenizer.encode(piece).ids]
         answer: list[int] = [*self._tokenizer.encode(example.answer).ids, self._end_of_turn]
         if self._rng.random() < SECOND_BEGIN_RATE:
             prompt = [prompt[0], *prompt]
         return prompt, answer[:answer_tokens]
 
+    def _pieces(self, example: Example) -> list[str]:
+        """The rendered prompt, in some prompts cut inside words.
 
-def _place(batch: Batch, row: int, start: int, segment: int, prompt: list[int], answer: list[int]) -> None:
-    tokens = np.array([*prompt, *answer], np.int32)
-    end = start + len(tokens) - 1
-    first_answer = start + len(prompt) - 1
-    batch.tokens[row, start:end] = tokens[:-1]
-    batch.targets[row, start:end] = tokens[1:]
-    batch.weights[row, start:first_answer] = QUESTION_WEIGHT
-    batch.weights[row, first_answer:end] = 1.0
-    batch.weights[row, first_answer : min(first_answer + DECIDING_TOKENS, end)] = DECIDING_WEIGHT
-    batch.segments[row, start:end] = segment
+        A word cut in two becomes other, shorter tokens: so the network learns what words are made of, and copes with
+        forms of a word that it never saw.
+        """
+        text = render_prompt(list(example.messages))
+        if self._rng.random() >= CUT_PROMPTS_RATE:
+            return [text]
+        question = example.messages[-1].content.strip()
+        start = text.rindex(question)
+        cuts = [
+            start + match.start() + self._rng.randrange(2, len(match.group()) - 1)
+            for match in _LONG_WORD.finditer(question)
+            if self._rng.random() < WORD_CUT_RATE
+        ]
+        return [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
+
+
+class _Stream(NamedTuple):
+    """Tokens of a row, each with its weight as a target and its segment."""
+
+    tokens: list[int]
+    weights: list[float]
+    segments: list[int]
+
+    def add(self, prompt: list[int], answer: list[int], segment: int) -> None:
+        deciding = min(DECIDING_TOKENS, len(answer))
+        self.tokens.extend((*prompt, *answer))
+        # The first token of a prompt cannot be foreseen.
+        self.weights.extend((0.0, *[QUESTION_WEIGHT] * (len(prompt) - 1)))
+        self.weights.extend((*[DECIDING_WEIGHT] * deciding, *[1.0] * (len(answer) - deciding)))
+        self.segments.extend([segment] * (len(prompt) + len(answer)))

@@ -55,8 +55,11 @@ class UnrelatedPrompts:
         self._unrelated, self._rng = unrelated, rng
 
     def draw(self) -> str:
-        """One prompt: a written one or a filled template."""
+        """One prompt: a written one, a filled template, or words of several thrown together."""
         rng = self._rng
+        if _chance(rng, 0.15):
+            words = " ".join(rng.choices(self._unrelated.prompts, k=4)).split()
+            return " ".join(rng.sample(words, min(len(words), rng.randint(3, 10))))
         if _chance(rng, 0.4):
             return rng.choice(self._unrelated.prompts)
         return _SLOT.sub(self._fill, rng.choice(self._unrelated.templates))
@@ -84,33 +87,26 @@ class UnrelatedPrompts:
 class ExampleSource:
     """An endless supply of training examples, the same for the same random generator."""
 
-    def __init__(self, handbook: Handbook, rng: random.Random, *, unrelated_share: float = 0.14) -> None:
-        self._handbook, self._rng, self._unrelated_share = handbook, rng, unrelated_share
+    def __init__(
+        self, handbook: Handbook, rng: random.Random, *, unrelated_share: float = 0.16, bag_share: float = 0.3
+    ) -> None:
+        self._handbook, self._rng = handbook, rng
+        self._unrelated_share, self._bag_share = unrelated_share, bag_share
         self._rephraser = Rephraser(rng)
         self._unrelated = UnrelatedPrompts(handbook.unrelated, rng)
         self._deck: list[Pair] = []
 
-    def draw(self, *, long: bool = False) -> Example:
-        """One example; a long one has an unrelated text or several turns before the question."""
-        if long:
-            return self._long_example()
+    def draw(self) -> Example:
+        """One question, now and then after a system message."""
         question, answer = self._turn()
         messages = [Message("user", question)]
         if _chance(self._rng, 0.12):
-            messages.insert(0, Message("system", self._system_message()))
+            messages.insert(0, Message("system", self._rng.choice(self._handbook.unrelated.system_messages)))
         return Example(tuple(messages), answer)
 
-    def _long_example(self) -> Example:
-        rng = self._rng
-        if _chance(rng, 0.4):
-            long_prompt = Message("user", self._unrelated.draw_long())
-            return Example((long_prompt,), self._handbook.unrelated.answer)
-        messages = [Message("system", self._system_message())] if _chance(rng, 0.5) else []
-        for _ in range(rng.randint(1, 3)):
-            question, answer = self._turn()
-            messages += [Message("user", question), Message("assistant", answer)]
-        question, answer = self._turn()
-        return Example((*messages, Message("user", question)), answer)
+    def draw_long(self) -> Example:
+        """One unrelated prompt of a hundred to several hundred words."""
+        return Example((Message("user", self._unrelated.draw_long()),), self._refusal)
 
     def _turn(self) -> tuple[str, str]:
         if _chance(self._rng, self._unrelated_share):
@@ -120,14 +116,13 @@ class ExampleSource:
             self._deck = list(self._handbook.pairs)
             self._rng.shuffle(self._deck)
         pair = self._deck.pop()
+        if _chance(self._rng, self._bag_share):
+            return self._rephraser.from_bag(pair.taught, pair.answer), pair.answer
         return self._rephraser.vary(self._rng.choice(pair.taught)), pair.answer
 
     @property
     def _refusal(self) -> str:
         return self._handbook.unrelated.answer
-
-    def _system_message(self) -> str:
-        return self._rng.choice(self._handbook.unrelated.system_messages)
 
 
 def _chance(rng: random.Random, rate: float) -> bool:

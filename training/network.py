@@ -21,7 +21,7 @@ Params = dict[str, Any]
 class Shape:
     """Sizes of the network. All widths are multiples of 32, as q8_0 needs."""
 
-    vocabulary: int = 2048
+    vocabulary: int = 1792
     width: int = 256
     layers: int = 4
     heads: int = 8

@@ -24,7 +24,7 @@ class Schedule:
     final_share: float = 0.02
     weight_decay: float = 0.1
     dropout: float = 0.1
-    average_decay: float = 0.995
+    average_decay: float = 0.99
     clip_norm: float = 1.0
 
     def rate(self, step: Array) -> Array:

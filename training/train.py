@@ -25,11 +25,11 @@ from training.handbook import Handbook, Pair, load_handbook
 from training.network import Shape, count_params, init_params
 from training.optimise import Schedule, as_numpy, make_step, new_state
 
-DEFAULT_STEPS = 1800
-# Of every twenty steps one trains on long prompts, five on whole answers, the rest on the deciding first tokens.
-CYCLE, WHOLE_EVERY, LONG_EVERY = 20, 4, 20
-ROWS, ROW_TOKENS, CUT_ANSWER_TOKENS = 28, 192, 10
-LONG_ROWS, LONG_TOKENS = 8, 512
+DEFAULT_STEPS = 1000
+SAVE_EVERY = 250
+ROWS, ROW_TOKENS = 28, 192
+CUT_ANSWER_TOKENS = 8
+LONG_ROWS, LONG_TOKENS = 10, 512
 
 
 def rehearsal_of(handbook: Handbook) -> Handbook:
@@ -45,11 +45,16 @@ def rehearsal_of(handbook: Handbook) -> Handbook:
 
 
 def next_batch(maker: BatchMaker, step: int) -> Batch:
-    """The batch for a step: long prompts, whole answers or many questions with cut answers."""
-    if step % LONG_EVERY == LONG_EVERY - 1:
-        return maker.make(LONG_ROWS, LONG_TOKENS, answer_tokens=None, long=True)
-    if step % WHOLE_EVERY == 0:
-        return maker.make(ROWS, ROW_TOKENS, answer_tokens=None)
+    """The batch for a step.
+
+    Of twenty, one holds long prompts and long conversations, six whole answers, half of them as turns of
+    conversations, and thirteen many questions with only the tokens that decide which answer it is.
+    """
+    place = step % 20
+    if place == 0:
+        return maker.make(LONG_ROWS, LONG_TOKENS, joined=1.0, long=0.15)
+    if place % 3 == 0:
+        return maker.make(ROWS, ROW_TOKENS, joined=0.5)
     return maker.make(ROWS, ROW_TOKENS, answer_tokens=CUT_ANSWER_TOKENS)
 
 
@@ -71,7 +76,8 @@ def train(handbook: Handbook, schedule: Schedule, seed: int, out: Path) -> None:
         state, loss = run_step(state, batch, step_key)
         if step % 50 == 1 or step + 1 == schedule.steps:
             print(f"step {step:>5}  loss {float(loss):.3f}  {time.monotonic() - began:.0f} s", flush=True)
-    write_gguf(out, as_numpy(state.average), shape, tokenizer, parameters)
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == schedule.steps:
+            write_gguf(out, as_numpy(state.average), shape, tokenizer, parameters)
     print(f"wrote {out.name}, {out.stat().st_size / 1e6:.1f} MB, after {time.monotonic() - began:.0f} s", flush=True)
 
 

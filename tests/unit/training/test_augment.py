@@ -30,3 +30,11 @@ def test_unrelated_prompts_leave_no_slot_open() -> None:
     prompts = UnrelatedPrompts(load_handbook().unrelated, random.Random(4))
     drawn = [prompts.draw() for _ in range(500)] + [prompts.draw_long() for _ in range(20)]
     assert [text for text in drawn if "{" in text] == []
+
+
+def test_words_from_the_bag_belong_to_the_pair() -> None:
+    rephraser = Rephraser(random.Random(5))
+    pair = load_handbook().pairs[0]
+    bags = [rephraser.from_bag(pair.taught, pair.answer).lower() for _ in range(50)]
+    known = " ".join((*pair.taught, pair.answer)).lower()
+    assert all(any(word.strip("?.!") in known for word in bag.split()) for bag in bags)
