@@ -45,7 +45,7 @@ format: setup ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 
 bench: setup ## Measure a mesh that it starts, and write docs/benchmarks.md
-	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks.bench_mesh --write docs/benchmarks.md
 
 $(TRAIN)/made: requirements/train.lock
 	@$(PYTHON) -m venv $(TRAIN)
