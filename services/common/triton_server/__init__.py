@@ -5,6 +5,7 @@ the same server. Nothing here starts a process.
 """
 
 from services.common.triton_server.command import TritonPorts, TritonServerOptions, server_command
+from services.common.triton_server.configured import configured_models
 from services.common.triton_server.repository import (
     LlamaModel,
     default_threads,
@@ -20,6 +21,7 @@ __all__ = [
     "TritonRuntime",
     "TritonServerOptions",
     "TritonSetupError",
+    "configured_models",
     "default_threads",
     "remove_shared_memory",
     "server_command",

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from services.common.config import ConfigError, MeshConfig, load_config
-from services.common.config.schema import gguf_path
 from services.common.settings import SettingsError, home, runtime
-from services.common.triton_server import LlamaModel, TritonRuntime, TritonSetupError
+from services.common.triton_server import LlamaModel, TritonRuntime, TritonSetupError, configured_models
 from services.mesh.envoy import EnvoyError, HostPort, find_envoy
 from services.mesh.otlp.forward import CollectorSettings, collector_settings
 from services.mesh.supervisor.errors import UpError
 
 DEFAULT_INGRESS: Final = "127.0.0.1:8080"
-_GGUF_MAGIC: Final = b"GGUF"
-_DEFAULT_CONTEXT: Final = 4096
-"""Tokens of context for a local model whose configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class UpSettings:
         try:
             loaded = load_config()
             external = environment.get("MYCEL_TRITON", "")
-            models = () if external else _local_models(loaded.mesh, loaded.path)
+            models = () if external else configured_models(loaded.mesh, loaded.path)
             triton = TritonRuntime.locate(runtime() / "triton") if models else None
             _check_embedder(loaded.mesh, runtime())
             return cls(
@@ -80,27 +76,6 @@ class UpSettings:
     def secrets(self) -> frozenset[str]:
         """Gives the variables that hold the providers' keys."""
         return frozenset(provider.api_key_env for provider in self.mesh.providers.values() if provider.kind != "triton")
-
-
-def _local_models(mesh: MeshConfig, config_path: Path) -> tuple[LlamaModel, ...]:
-    models = []
-    for name, model in mesh.local_models().items():
-        path = gguf_path(model, config_path.parent)
-        if path is None:
-            raise UpError(f"{config_path}: models.{name}.gguf: is needed, since MYCEL_TRITON names no other server")
-        _check_gguf(f"{config_path}: models.{name}.gguf", path)
-        context = model.context or _DEFAULT_CONTEXT
-        models.append(LlamaModel(model.model or name, path, context, slots=model.slots))
-    return tuple(models)
-
-
-def _check_gguf(field: str, path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            if file.read(len(_GGUF_MAGIC)) != _GGUF_MAGIC:
-                raise UpError(f"{field}: {path} is not a GGUF file")
-    except OSError as error:
-        raise UpError(f"{field}: the model file {path} cannot be read: {error.strerror}") from error
 
 
 def _check_embedder(mesh: MeshConfig, runtime_folder: Path) -> None:
