@@ -1,6 +1,7 @@
 """mesh.yaml: what it may hold, how it is read, and what applies without one."""
 
 from services.common.config.loader import ConfigError, load_config
+from services.common.config.reliability import BreakerConfig, HedgeConfig, ReliabilityConfig, RetryConfig
 from services.common.config.schema import (
     CacheConfig,
     MeshConfig,
@@ -12,12 +13,16 @@ from services.common.config.schema import (
 )
 
 __all__ = [
+    "BreakerConfig",
     "CacheConfig",
     "ConfigError",
+    "HedgeConfig",
     "MeshConfig",
     "ModelConfig",
     "Price",
     "ProviderConfig",
+    "ReliabilityConfig",
+    "RetryConfig",
     "RouteConfig",
     "TenantConfig",
     "load_config",

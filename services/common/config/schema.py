@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from services.common.config.parts import Duration, Name, Part
+from services.common.config.reliability import ReliabilityConfig
 
 AUTO: Final = "auto"
 """The route that every configuration has."""
@@ -18,30 +20,8 @@ TIERS: Final = ("low", "medium", "high")
 BUILTIN_HANDBOOK: Final = "builtin:handbook"
 """The value of a model's `gguf` that names the handbook Llama that comes with the repository."""
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-
-def _duration(value: object) -> object:
-    """Reads `90s`, `15m`, `24h` or `7d`; a bare number is seconds."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value.strip())
-        if match is None:
-            raise ValueError("give a duration such as 90s, 15m, 24h or 7d")
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
-
-
-class _Part(BaseModel):
-    """A part of the configuration: frozen, and without unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ProviderConfig(_Part):
+class ProviderConfig(Part):
     """An account at a provider, or a server of one's own."""
 
     kind: Literal["openai", "triton"]
@@ -54,14 +34,14 @@ class ProviderConfig(_Part):
     """The longest wait for the next piece of an answer."""
 
 
-class Price(_Part):
+class Price(Part):
     """A model's price in US dollars per million tokens."""
 
     input: Annotated[float, Field(ge=0)] = 0.0
     output: Annotated[float, Field(ge=0)] = 0.0
 
 
-class ModelConfig(_Part):
+class ModelConfig(Part):
     """A model that may be asked for by name."""
 
     provider: Name
@@ -79,7 +59,7 @@ class ModelConfig(_Part):
     """For a `triton` provider: how many answers are generated at the same time."""
 
 
-class RouteConfig(_Part):
+class RouteConfig(Part):
     """The models that a route may use, in order of preference, for each tier of difficulty."""
 
     low: tuple[Name, ...] = ()
@@ -91,14 +71,14 @@ class RouteConfig(_Part):
         return tuple(dict.fromkeys((*self.low, *self.medium, *self.high)))
 
 
-class StoreConfig(_Part):
+class StoreConfig(Part):
     """Where cache entries are kept."""
 
     uri: str | None = None
     """A Milvus address, or a file for Milvus Lite; absent means `cache.db` in the state folder."""
 
 
-class CacheConfig(_Part):
+class CacheConfig(Part):
     """How answers are given again."""
 
     mode: Literal["off", "exact", "semantic"] = "semantic"
@@ -110,20 +90,21 @@ class CacheConfig(_Part):
     store: StoreConfig = StoreConfig()
 
 
-class TenantConfig(_Part):
+class TenantConfig(Part):
     """Somebody who may call."""
 
     keys: Annotated[tuple[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")], ...], Field(min_length=1)]
     """The tenant's API keys, each as `sha256:` and the hexadecimal hash of the key: never the key itself."""
 
 
-class MeshConfig(_Part):
+class MeshConfig(Part):
     """The whole of mesh.yaml."""
 
     providers: Mapping[Name, ProviderConfig]
     models: Annotated[Mapping[Name, ModelConfig], Field(min_length=1)]
     routes: Mapping[Name, RouteConfig]
     cache: CacheConfig = CacheConfig()
+    reliability: ReliabilityConfig = ReliabilityConfig()
     tenants: Mapping[Name, TenantConfig] = {}
 
     @model_validator(mode="after")
