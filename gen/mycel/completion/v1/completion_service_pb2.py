@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mycel.chat.v1 import types_pb2 as mycel_dot_chat_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,mycel/completion/v1/completion_service.proto\x12\x13mycel.completion.v1\x1a\x19mycel/chat/v1/types.proto\"Q\n\x17StreamCompletionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x05input\x18\x02 \x01(\x0b\x32\x18.mycel.chat.v1.ChatInput\"\xca\x01\n\x18StreamCompletionResponse\x12\x39\n\x07started\x18\x01 \x01(\x0b\x32&.mycel.completion.v1.CompletionStartedH\x00\x12+\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1a.mycel.chat.v1.ChoiceDeltaH\x00\x12=\n\tcompleted\x18\x03 \x01(\x0b\x32(.mycel.completion.v1.CompletionCompletedH\x00\x42\x07\n\x05\x65vent\"R\n\x11\x43ompletionStarted\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x16\n\x0eupstream_model\x18\x02 \x01(\t\x12\x13\n\x0bupstream_id\x18\x03 \x01(\t\":\n\x13\x43ompletionCompleted\x12#\n\x05usage\x18\x01 \x01(\x0b\x32\x14.mycel.chat.v1.Usage\"\x13\n\x11ListModelsRequest\"D\n\x12ListModelsResponse\x12.\n\x06models\x18\x01 \x03(\x0b\x32\x1e.mycel.completion.v1.ModelInfo\"\x9e\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x15\n\rprovider_kind\x18\x03 \x01(\t\x12\x11\n\tavailable\x18\x04 \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x05 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t2\xe5\x01\n\x11\x43ompletionService\x12q\n\x10StreamCompletion\x12,.mycel.completion.v1.StreamCompletionRequest\x1a-.mycel.completion.v1.StreamCompletionResponse0\x01\x12]\n\nListModels\x12&.mycel.completion.v1.ListModelsRequest\x1a\'.mycel.completion.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,mycel/completion/v1/completion_service.proto\x12\x13mycel.completion.v1\x1a\x19mycel/chat/v1/types.proto\"i\n\x17StreamCompletionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x05input\x18\x02 \x01(\x0b\x32\x18.mycel.chat.v1.ChatInput\x12\x16\n\x0e\x63ontinue_after\x18\x03 \x01(\t\"\xca\x01\n\x18StreamCompletionResponse\x12\x39\n\x07started\x18\x01 \x01(\x0b\x32&.mycel.completion.v1.CompletionStartedH\x00\x12+\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1a.mycel.chat.v1.ChoiceDeltaH\x00\x12=\n\tcompleted\x18\x03 \x01(\x0b\x32(.mycel.completion.v1.CompletionCompletedH\x00\x42\x07\n\x05\x65vent\"m\n\x11\x43ompletionStarted\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x16\n\x0eupstream_model\x18\x02 \x01(\t\x12\x13\n\x0bupstream_id\x18\x03 \x01(\t\x12\x19\n\x11\x63ontinues_exactly\x18\x04 \x01(\x08\":\n\x13\x43ompletionCompleted\x12#\n\x05usage\x18\x01 \x01(\x0b\x32\x14.mycel.chat.v1.Usage\"\x13\n\x11ListModelsRequest\"D\n\x12ListModelsResponse\x12.\n\x06models\x18\x01 \x03(\x0b\x32\x1e.mycel.completion.v1.ModelInfo\"\x9e\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x15\n\rprovider_kind\x18\x03 \x01(\t\x12\x11\n\tavailable\x18\x04 \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x05 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t2\xe5\x01\n\x11\x43ompletionService\x12q\n\x10StreamCompletion\x12,.mycel.completion.v1.StreamCompletionRequest\x1a-.mycel.completion.v1.StreamCompletionResponse0\x01\x12]\n\nListModels\x12&.mycel.completion.v1.ListModelsRequest\x1a\'.mycel.completion.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mycel.completion.v1.complet
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STREAMCOMPLETIONREQUEST']._serialized_start=96
-  _globals['_STREAMCOMPLETIONREQUEST']._serialized_end=177
-  _globals['_STREAMCOMPLETIONRESPONSE']._serialized_start=180
-  _globals['_STREAMCOMPLETIONRESPONSE']._serialized_end=382
-  _globals['_COMPLETIONSTARTED']._serialized_start=384
-  _globals['_COMPLETIONSTARTED']._serialized_end=466
-  _globals['_COMPLETIONCOMPLETED']._serialized_start=468
-  _globals['_COMPLETIONCOMPLETED']._serialized_end=526
-  _globals['_LISTMODELSREQUEST']._serialized_start=528
-  _globals['_LISTMODELSREQUEST']._serialized_end=547
-  _globals['_LISTMODELSRESPONSE']._serialized_start=549
-  _globals['_LISTMODELSRESPONSE']._serialized_end=617
-  _globals['_MODELINFO']._serialized_start=620
-  _globals['_MODELINFO']._serialized_end=778
-  _globals['_COMPLETIONSERVICE']._serialized_start=781
-  _globals['_COMPLETIONSERVICE']._serialized_end=1010
+  _globals['_STREAMCOMPLETIONREQUEST']._serialized_end=201
+  _globals['_STREAMCOMPLETIONRESPONSE']._serialized_start=204
+  _globals['_STREAMCOMPLETIONRESPONSE']._serialized_end=406
+  _globals['_COMPLETIONSTARTED']._serialized_start=408
+  _globals['_COMPLETIONSTARTED']._serialized_end=517
+  _globals['_COMPLETIONCOMPLETED']._serialized_start=519
+  _globals['_COMPLETIONCOMPLETED']._serialized_end=577
+  _globals['_LISTMODELSREQUEST']._serialized_start=579
+  _globals['_LISTMODELSREQUEST']._serialized_end=598
+  _globals['_LISTMODELSRESPONSE']._serialized_start=600
+  _globals['_LISTMODELSRESPONSE']._serialized_end=668
+  _globals['_MODELINFO']._serialized_start=671
+  _globals['_MODELINFO']._serialized_end=829
+  _globals['_COMPLETIONSERVICE']._serialized_start=832
+  _globals['_COMPLETIONSERVICE']._serialized_end=1061
 # @@protoc_insertion_point(module_scope)

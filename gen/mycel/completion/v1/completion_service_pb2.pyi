@@ -27,8 +27,13 @@ class StreamCompletionRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    CONTINUE_AFTER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name in the mesh's configuration."""
+    continue_after: _builtins.str
+    """The beginning of an answer that broke off at another backend; empty for a new answer. The backend goes on after it
+    and sends only what follows. Only for one answer of text.
+    """
     @_builtins.property
     def input(self) -> _types_pb2.ChatInput:
         """The conversation and how to answer it."""
@@ -38,10 +43,11 @@ class StreamCompletionRequest(_message.Message):
         *,
         model: _builtins.str = ...,
         input: _types_pb2.ChatInput | None = ...,
+        continue_after: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_after", b"continue_after", "input", b"input", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -94,22 +100,28 @@ class CompletionStarted(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     UPSTREAM_MODEL_FIELD_NUMBER: _builtins.int
     UPSTREAM_ID_FIELD_NUMBER: _builtins.int
+    CONTINUES_EXACTLY_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's name in the mesh's configuration."""
     upstream_model: _builtins.str
     """The model's name as the provider gave it, such as `gpt-4o-2024-08-06`."""
     upstream_id: _builtins.str
     """The provider's own id of the answer; empty when it has none."""
+    continues_exactly: _builtins.bool
+    """With `continue_after`: whether the model was given the text as the beginning of its own answer. If not, it was told
+    in words to go on, and what it sends may begin by repeating some of it.
+    """
     def __init__(
         self,
         *,
         provider: _builtins.str = ...,
         upstream_model: _builtins.str = ...,
         upstream_id: _builtins.str = ...,
+        continues_exactly: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["provider", b"provider", "upstream_id", b"upstream_id", "upstream_model", b"upstream_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continues_exactly", b"continues_exactly", "provider", b"provider", "upstream_id", b"upstream_id", "upstream_model", b"upstream_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
