@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from opentelemetry import trace
@@ -23,6 +23,9 @@ from opentelemetry.instrumentation.grpc import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+UNSAMPLED: Final = (("traceparent", "00-00000000000000000000000000000001-0000000000000001-00"),)
+"""Metadata of a call that is housekeeping: nobody on its way records a span."""
 
 _UNTRACED = filters.any_of(filters.health_check(), filters.service_prefix("grpc.reflection.v1alpha.ServerReflection"))
 

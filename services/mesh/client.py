@@ -19,9 +19,6 @@ from services.mesh.supervisor.state import RunState, read_state
 DEVELOPMENT_KEY = "mycel-dev"
 """The key that a mesh without tenants accepts on loopback."""
 
-UNTRACED = (("traceparent", "00-00000000000000000000000000000001-0000000000000001-00"),)
-"""Metadata of a call that is housekeeping: an unsampled trace, which nobody records."""
-
 
 class CommandError(Exception):
     """A command cannot do what it was asked; the message is one line for a person."""

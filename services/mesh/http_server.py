@@ -75,6 +75,7 @@ async def http_server(listen: str, handler: Handler) -> AsyncIterator[str]:
         path = listen.removeprefix("unix:")
         Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 - one system call, before anything is served
         server = await asyncio.start_unix_server(connections.serve, path)
+        Path(path).chmod(0o600)  # noqa: ASYNC240
         address = listen
     else:
         host, _, port = listen.rpartition(":")

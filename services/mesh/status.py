@@ -18,8 +18,7 @@ from mycel.completion.v1.completion_service_pb2 import ListModelsRequest, ModelI
 from mycel.completion.v1.completion_service_pb2_grpc import CompletionServiceStub
 
 from services.common.channels import open_channel
-from services.common.telemetry import Telemetry
-from services.mesh.client import UNTRACED
+from services.common.telemetry import UNSAMPLED, Telemetry
 from services.mesh.control import ControlClient
 from services.mesh.envoy import MESH_SERVICES
 from services.mesh.envoy_admin import EnvoyAdmin
@@ -133,7 +132,7 @@ async def _service_health(socket: Path) -> str:
     async with open_channel(f"unix:{socket}", Telemetry.disabled()) as channel:
         stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_PROBE_SECONDS, metadata=UNTRACED)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_PROBE_SECONDS, metadata=UNSAMPLED)
         except grpc.aio.AioRpcError as error:
             return error.code().name.lower().replace("_", " ")
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
@@ -144,7 +143,7 @@ async def _models(socket: Path) -> list[ModelStatus]:
     async with open_channel(f"unix:{socket}", Telemetry.disabled()) as channel:
         stub = CompletionServiceStub(channel)
         try:
-            answer = await stub.ListModels(ListModelsRequest(), timeout=_PROBE_SECONDS, metadata=UNTRACED)
+            answer = await stub.ListModels(ListModelsRequest(), timeout=_PROBE_SECONDS, metadata=UNSAMPLED)
         except grpc.aio.AioRpcError:
             return []
     return [_model(info) for info in answer.models]

@@ -13,6 +13,7 @@ from mycel.embedding.v1 import embedding_service_pb2 as embedding
 from mycel.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 
 from services.common.status import from_rpc_error
+from services.common.telemetry import UNSAMPLED
 
 _STORE_SECONDS = 10.0
 _LIST_SECONDS = 2.0
@@ -56,9 +57,15 @@ class BackendClient:
         self, request: completion.StreamCompletionRequest, seconds: float
     ) -> AsyncGenerator[completion.StreamCompletionResponse, None]:
         call = self._stub.StreamCompletion(request, timeout=seconds)
+        last: completion.StreamCompletionResponse | None = None
         try:
             async for event in call:
-                yield event
+                if event.HasField("completed"):
+                    last = event  # given on when the call's status is in: then it is over, and so is its span
+                else:
+                    yield event
+            if last is not None:
+                yield last
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self._name) from error
         finally:
@@ -67,7 +74,9 @@ class BackendClient:
 
     async def list_models(self) -> Sequence[completion.ModelInfo]:
         try:
-            response = await self._stub.ListModels(completion.ListModelsRequest(), timeout=_LIST_SECONDS)
+            response = await self._stub.ListModels(
+                completion.ListModelsRequest(), timeout=_LIST_SECONDS, metadata=UNSAMPLED
+            )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self._name) from error
         return response.models

@@ -20,8 +20,8 @@ from rich.text import Text
 
 from services.common.channels import open_channel
 from services.common.config.loader import DEFAULT
-from services.common.telemetry import Telemetry
-from services.mesh.client import DEVELOPMENT_KEY, UNTRACED, Caller, explain
+from services.common.telemetry import UNSAMPLED, Telemetry
+from services.mesh.client import DEVELOPMENT_KEY, Caller, explain
 from services.mesh.commands.trace import show_trace
 from services.mesh.control import ControlClient, ControlError
 from services.mesh.demo.calls import Asked
@@ -106,7 +106,7 @@ async def _wait_stored(state: RunState, entries: int) -> None:
     async with open_channel(f"unix:{state.socket('cache')}", Telemetry.disabled()) as channel:
         stub = CacheServiceStub(channel)
         while time.monotonic() < deadline:
-            stats = await stub.GetStats(GetStatsRequest(), timeout=_STORED_SECONDS, metadata=UNTRACED)
+            stats = await stub.GetStats(GetStatsRequest(), timeout=_STORED_SECONDS, metadata=UNSAMPLED)
             if stats.entries >= entries:
                 return
             await asyncio.sleep(_POLL_SECONDS)
