@@ -59,7 +59,7 @@ def main() -> int:
     runtime = Path(os.environ.get("MYCEL_RUNTIME") or REPOSITORY / ".runtime") / "triton"
     try:
         runtime.parent.mkdir(parents=True, exist_ok=True)
-        with open(runtime.parent / "triton.lock", "w") as guard:
+        with (runtime.parent / "triton.lock").open("w") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)  # two set-ups at once would undo each other
             set_up(runtime)
     except (SetupError, OSError) as error:
@@ -119,9 +119,7 @@ def find_interpreter() -> Interpreter:
     this = os.path.realpath(sys.executable)
     for name in (this, *filter(None, map(shutil.which, PYTHONS))):
         try:
-            described = subprocess.run(
-                [name, "-c", _DESCRIBE], capture_output=True, text=True, timeout=30, check=True
-            )
+            described = subprocess.run([name, "-c", _DESCRIBE], capture_output=True, text=True, timeout=30, check=True)
         except (OSError, subprocess.SubprocessError):
             continue
         facts = json.loads(described.stdout)
@@ -148,7 +146,7 @@ def check(runtime: Path, interpreter: Interpreter) -> None:
     environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
     # It prints its usage and exits with 1: what counts is that the loader let it start.
     started = subprocess.run(
-        [str(server), "--help"], env=environment, capture_output=True, text=True, timeout=60
+        [str(server), "--help"], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     if "Usage: tritonserver" not in started.stdout + started.stderr:
         tail = (started.stderr.strip() or "no output").splitlines()[-1]
@@ -162,7 +160,7 @@ def run(command: list[str], what: str, *, quiet: bool = False) -> None:
         SetupError: It failed.
     """
     try:
-        result = subprocess.run(command, capture_output=quiet, text=True, timeout=1800)
+        result = subprocess.run(command, capture_output=quiet, text=True, timeout=1800, check=False)
     except subprocess.TimeoutExpired:
         raise SetupError(f"{what} took more than 30 minutes") from None
     if result.returncode != 0:

@@ -91,7 +91,7 @@ def build_tiny_gguf(
     if len(set(chain)) != len(chain):
         raise ValueError("every token of the script must be different from the others")
     last = chain[0] if endless else vocabulary.index[END_OF_TURN]
-    following = dict(zip([vocabulary.index_of_text(HEADER_END_TEXT), *chain], [*chain, last]))
+    following = dict(zip([vocabulary.index_of_text(HEADER_END_TEXT), *chain], [*chain, last], strict=True))
 
     writer = gguf.GGUFWriter(path, "llama")
     _write_metadata(writer, vocabulary, context_tokens, chat_template)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-_FOLDER: Final = Path("/dev/shm")
+_FOLDER: Final = Path("/dev/shm")  # noqa: S108 - shared memory, not a temporary file
 _SHORTEST_PREFIX: Final = 6
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -37,9 +36,7 @@ def triton_models(tiny: TinyModel, endless: TinyModel) -> list[LlamaModel]:
 
 
 @pytest.fixture(scope="session")
-def triton(
-    tmp_path_factory: pytest.TempPathFactory, triton_models: list[LlamaModel]
-) -> Iterator[RunningTriton]:
+def triton(tmp_path_factory: pytest.TempPathFactory, triton_models: list[LlamaModel]) -> Iterator[RunningTriton]:
     """The server, shared by the tests that leave it as it is."""
     with running_triton(tmp_path_factory.mktemp("triton"), triton_models) as running:
         yield running

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
-from tritonclient.utils import InferenceServerException
 import tritonclient.grpc.aio as triton_grpc
+from tritonclient.utils import InferenceServerException
 
 from services.common.triton_server import LlamaModel
 from tests.fakes.tiny_gguf import TinyModel
@@ -31,7 +31,7 @@ async def collect(pieces: AsyncIterator[Piece]) -> list[Piece]:
 async def cancelled(triton: RunningTriton, model: str, times: int) -> int:
     """Waits until this many answers of the model were cancelled and gives the last one's tokens."""
     async with asyncio.timeout(10):
-        while len(tokens := triton.cancelled_after(model)) < times:
+        while len(tokens := triton.cancelled_after(model)) < times:  # noqa: ASYNC110 - another process changes it
             await asyncio.sleep(0.01)
     return tokens[-1]
 
@@ -179,9 +179,7 @@ async def test_stop_leaves_nothing_behind(tmp_path, triton_models: list[LlamaMod
         assert triton.leftovers() == []
 
 
-async def test_answer_in_progress_is_finished_when_the_server_stops(
-    tmp_path, triton_models: list[LlamaModel]
-) -> None:
+async def test_answer_in_progress_is_finished_when_the_server_stops(tmp_path, triton_models: list[LlamaModel]) -> None:
     with running_triton(tmp_path, triton_models[1:]) as triton:
         async with triton_client(triton.address) as client:
             answer = ask(client, "endless", max_tokens=2_000)

@@ -13,10 +13,7 @@ import tritonclient.grpc.aio as triton_grpc
 
 from tests.fakes.tiny_gguf import END_HEADER, END_OF_TURN, START_HEADER
 
-PROMPT = (
-    f"{START_HEADER}user{END_HEADER}\n\nWhat do hyphae do?{END_OF_TURN}"
-    f"{START_HEADER}assistant{END_HEADER}\n\n"
-)
+PROMPT = f"{START_HEADER}user{END_HEADER}\n\nWhat do hyphae do?{END_OF_TURN}{START_HEADER}assistant{END_HEADER}\n\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - Triton loads this file by its path
 """Triton's llama.cpp backend: GGUF models on a CPU, behind the tensors of the vLLM backend.
 
 A model of it is a folder with `config.pbtxt` (`backend: "llamacpp"`) and `1/model.json`. Requests
@@ -19,7 +20,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 from mycel_llamacpp.engine import EngineSettings, check_grammar, load_engine
-from mycel_llamacpp.failures import InvalidRequest, NotAccepting, RequestCancelled
+from mycel_llamacpp.failures import InvalidRequestError, NotAcceptingError, RequestCancelledError
 from mycel_llamacpp.generation import Generation
 from mycel_llamacpp.replies import Reply
 from mycel_llamacpp.sampling import parse_sampling
@@ -48,9 +49,9 @@ class TritonPythonModel:
         for request in requests:
             reply = Reply(request.get_response_sender())
             if self._closing.is_set():
-                reply.fail(NotAccepting("the model is shutting down"))
+                reply.fail(NotAcceptingError("the model is shutting down"))
             elif not self._room.acquire(blocking=False):
-                reply.fail(NotAccepting("the model's queue is full"))
+                reply.fail(NotAcceptingError("the model's queue is full"))
             else:
                 self._workers.submit(self._work, request, reply)
 
@@ -72,7 +73,7 @@ class TritonPythonModel:
         try:
             span = self._spans.start(request)
             self._generate(request, reply, generation)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller must get an end
             failure = type(error).__name__
             self._report(error, reply, generation.tokens)
         finally:
@@ -82,7 +83,7 @@ class TritonPythonModel:
 
     def _generate(self, request: Any, reply: Reply, generation: Generation) -> None:
         if generation.is_cancelled():
-            raise RequestCancelled
+            raise RequestCancelledError
         inputs = read_inputs(request)
         sampling = parse_sampling(inputs.sampling, check_grammar)
         if inputs.returned & {"logprobs", "cumulative_logprob"}:
@@ -91,13 +92,13 @@ class TritonPythonModel:
         generation.run(self._engine, inputs.prompt, sampling)
 
     def _report(self, error: Exception, reply: Reply, tokens: int) -> None:
-        if isinstance(error, RequestCancelled):
+        if isinstance(error, RequestCancelledError):
             self._log(f"cancelled after {tokens} tokens")
             if self._closing.is_set():
-                error = NotAccepting("the model is shutting down")
-        elif not isinstance(error, InvalidRequest):
+                error = NotAcceptingError("the model is shutting down")
+        elif not isinstance(error, InvalidRequestError):
             self._log(f"failed after {tokens} tokens: {type(error).__name__}: {error}")
         reply.fail(error)
 
     def _log(self, text: str) -> None:
-        print(f"llamacpp: {self._name}: {text}", file=sys.stderr, flush=True)
+        print(f"llamacpp: {self._name}: {text}", file=sys.stderr, flush=True)  # noqa: T201

@@ -13,9 +13,7 @@ from typing import Any, Protocol
 class Engine(Protocol):
     """The part of xllamacpp's server that the backend uses."""
 
-    def handle_completions(
-        self, request: dict[str, Any], on_chunk: Callable[[dict[str, Any]], bool]
-    ) -> object:
+    def handle_completions(self, request: dict[str, Any], on_chunk: Callable[[dict[str, Any]], bool]) -> object:
         """Generates, calling back with each chunk; stops when the callback gives True."""
 
 
@@ -69,7 +67,7 @@ def load_engine(settings: EngineSettings) -> Engine:
     Raises:
         RuntimeError: The file is not a model that llama.cpp can load.
     """
-    import xllamacpp  # here, so that the rest can be imported and tested without the engine
+    import xllamacpp  # noqa: PLC0415 - the rest can be imported and tested without the engine
 
     params = xllamacpp.CommonParams()
     params.model.path = settings.model
@@ -90,6 +88,6 @@ def load_engine(settings: EngineSettings) -> Engine:
 
 def check_grammar(grammar: str) -> str:
     """Compiles a grammar as the engine will, and gives the error; empty for none."""
-    import llguidance
+    import llguidance  # noqa: PLC0415 - as above
 
     return str(llguidance.LLMatcher.validate_grammar(grammar))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 
-class InvalidRequest(ValueError):
+class InvalidRequestError(ValueError):
     """The caller's fault; the message names the input or parameter."""
 
 
-class RequestCancelled(Exception):
+class RequestCancelledError(Exception):
     """The caller went away or its deadline passed."""
 
 
-class NotAccepting(Exception):
+class NotAcceptingError(Exception):
     """The model is full or shutting down; another replica may take the request."""
 
 
-class EngineFailed(RuntimeError):
+class EngineError(RuntimeError):
     """The engine's fault."""

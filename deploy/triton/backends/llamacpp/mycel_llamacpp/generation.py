@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mycel_llamacpp.engine import Engine
-from mycel_llamacpp.failures import EngineFailed, InvalidRequest, RequestCancelled
+from mycel_llamacpp.failures import EngineError, InvalidRequestError, RequestCancelledError
 
 _CANCEL_CHECK_SECONDS: Final = 0.01
 """Asking Triton whether a request is cancelled costs a lock: not for every token."""
+
+_BAD_REQUEST: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +65,19 @@ class Generation:
         """Generates the answer; returns when the last chunk was passed on.
 
         Raises:
-            InvalidRequest: The engine refuses the request, such as for a prompt that is too long.
-            RequestCancelled: `is_cancelled` said so.
-            EngineFailed: The engine failed, or ended without a last chunk.
+            InvalidRequestError: The engine refuses the request, such as for a prompt that is too long.
+            RequestCancelledError: `is_cancelled` said so.
+            EngineError: The engine failed, or ended without a last chunk.
         """
         request = {**sampling, "prompt": prompt, "stream": True, "return_progress": True}
         try:
             engine.handle_completions(request, self._take)
         except RuntimeError as error:
-            raise EngineFailed(str(error)) from error
+            raise EngineError(str(error)) from error
         if self._failure is not None:
             raise self._failure
         if self.finish_reason is None:
-            raise EngineFailed("the engine ended without a last chunk")
+            raise EngineError("the engine ended without a last chunk")
 
     def _take(self, raw: dict[str, Any]) -> bool:
         """Takes a chunk of the engine; True stops it. The binding would swallow an exception."""
@@ -87,7 +89,7 @@ class Generation:
                 self.prompt_tokens = raw["prompt_progress"]["total"]
             else:
                 self.on_chunk(self._chunk(raw))
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - raised by `run`
             self._failure = failure
             return True
         return False
@@ -98,7 +100,7 @@ class Generation:
             return
         self._next_cancel_check = now + _CANCEL_CHECK_SECONDS
         if self.is_cancelled():
-            raise RequestCancelled
+            raise RequestCancelledError
 
     def _chunk(self, raw: dict[str, Any]) -> Chunk:
         if self.first_token_at is None:
@@ -139,6 +141,6 @@ def _token_facts(token: dict[str, Any], rank: int | None) -> dict[str, Any]:
 
 def _engine_error(error: dict[str, Any]) -> Exception:
     message = str(error.get("message", error))
-    if error.get("code") == 400:
-        return InvalidRequest(message)
-    return EngineFailed(message)
+    if error.get("code") == _BAD_REQUEST:
+        return InvalidRequestError(message)
+    return EngineError(message)

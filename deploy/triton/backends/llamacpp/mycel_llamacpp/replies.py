@@ -7,7 +7,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from mycel_llamacpp.failures import InvalidRequest, NotAccepting, RequestCancelled
+from mycel_llamacpp.failures import InvalidRequestError, NotAcceptingError, RequestCancelledError
 from mycel_llamacpp.generation import Chunk
 from mycel_llamacpp.tensors import RequestInputs, make_response
 
@@ -63,11 +63,11 @@ class Reply:
 
 def _explain(error: Exception) -> tuple[str, str]:
     """Gives an error's code, by its name in TritonError, and its text."""
-    if isinstance(error, RequestCancelled):
+    if isinstance(error, RequestCancelledError):
         return "CANCELLED", "the request was cancelled"
-    if isinstance(error, InvalidRequest):
+    if isinstance(error, InvalidRequestError):
         return "INVALID_ARG", str(error)
-    if isinstance(error, NotAccepting):
+    if isinstance(error, NotAcceptingError):
         return "UNAVAILABLE", str(error)
     return "INTERNAL", f"generation failed: {error}"
 

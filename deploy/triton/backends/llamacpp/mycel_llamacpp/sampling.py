@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mycel_llamacpp.failures import InvalidRequest
+from mycel_llamacpp.failures import InvalidRequestError
 
 # What vLLM assumes for an absent parameter; llama.cpp's own defaults differ.
 _DEFAULTS: Final[Mapping[str, Any]] = {
@@ -27,26 +27,26 @@ def parse_sampling(text: str, check_grammar: Callable[[str], str]) -> dict[str, 
         check_grammar: Compiles an llguidance grammar and gives the error, empty for none.
 
     Raises:
-        InvalidRequest: Not a JSON object, or a parameter is unknown or has a value out of range.
+        InvalidRequestError: Not a JSON object, or a parameter is unknown or has a value out of range.
     """
     try:
         given = json.loads(text or "{}")
     except ValueError as error:
-        raise InvalidRequest(f"sampling_parameters is not JSON: {error}") from None
+        raise InvalidRequestError(f"sampling_parameters is not JSON: {error}") from None
     if not isinstance(given, dict):
-        raise InvalidRequest("sampling_parameters must be a JSON object")
+        raise InvalidRequestError("sampling_parameters must be a JSON object")
     request = dict(_DEFAULTS)
     for name, value in given.items():
         if name == "structured_outputs":
             request.update(_structured(value, check_grammar))
             continue
         if name not in _PARAMETERS:
-            raise InvalidRequest(f"sampling parameter '{name}' is not supported")
+            raise InvalidRequestError(f"sampling parameter '{name}' is not supported")
         field, convert = _PARAMETERS[name]
         try:
             request[field] = convert(value)
         except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidRequest(f"sampling parameter '{name}': {error}") from None
+            raise InvalidRequestError(f"sampling parameter '{name}': {error}") from None
     return request
 
 
@@ -55,16 +55,16 @@ def _structured(value: object, check_grammar: Callable[[str], str]) -> dict[str,
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise InvalidRequest(f"structured_outputs is not JSON: {error}") from None
+            raise InvalidRequestError(f"structured_outputs is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InvalidRequest("structured_outputs must be a JSON object")
+        raise InvalidRequestError("structured_outputs must be a JSON object")
     if isinstance(value.get("grammar"), str):
         return {"grammar": value["grammar"]}
     if value.get("json_object") is True:
         return {"grammar": _json_grammar({"type": "object"}, check_grammar)}
     if "json" in value:
         return {"grammar": _json_grammar(value["json"], check_grammar)}
-    raise InvalidRequest(f"structured_outputs: no supported kind among {sorted(value)}")
+    raise InvalidRequestError(f"structured_outputs: no supported kind among {sorted(value)}")
 
 
 def _json_grammar(schema: object, check_grammar: Callable[[str], str]) -> str:
@@ -73,7 +73,7 @@ def _json_grammar(schema: object, check_grammar: Callable[[str], str]) -> str:
         try:
             schema = json.loads(schema)
         except ValueError as error:
-            raise InvalidRequest(f"structured_outputs: the schema is not JSON: {error}") from None
+            raise InvalidRequestError(f"structured_outputs: the schema is not JSON: {error}") from None
     if isinstance(schema, dict):
         # Free white space lets a small model print blanks until max_tokens.
         schema = {"x-guidance": {"whitespace_flexible": False}, **schema}
@@ -81,7 +81,7 @@ def _json_grammar(schema: object, check_grammar: Callable[[str], str]) -> str:
     error = check_grammar(grammar)
     if error:
         reason = error.partition("\n")[0]
-        raise InvalidRequest(f"structured_outputs: the schema cannot be compiled: {reason}")
+        raise InvalidRequestError(f"structured_outputs: the schema cannot be compiled: {reason}")
     return grammar
 
 
@@ -127,7 +127,7 @@ def _flag(value: Any) -> bool:
 
 
 def _bias(value: Any) -> list[list[float]]:
-    """vLLM's map of token id to bias, as llama.cpp's list of pairs."""
+    """Turns a map of token id to bias into llama.cpp's list of pairs."""
     if not isinstance(value, dict):
         raise TypeError("must be an object of token ids")
     bias = _number(-100, 100)

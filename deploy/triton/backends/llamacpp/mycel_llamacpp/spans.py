@@ -1,3 +1,4 @@
+# ruff: noqa: PLC0415 - the SDK and its exporter take some 15 MB: imported only when traces are wanted
 """The backend's own `generate` span: Triton's model span ends when the request is handed over."""
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ class Spans:
             self._open()
 
     def _open(self) -> None:
-        # Imported only when needed: the SDK and its exporter take some 15 MB.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from mycel_llamacpp.failures import InvalidRequest
+from mycel_llamacpp.failures import InvalidRequestError
 from mycel_llamacpp.generation import Chunk
 
 _RETURNED: Final = (
@@ -45,21 +45,19 @@ def read_inputs(request: Any) -> RequestInputs:
     """Reads a request.
 
     Raises:
-        InvalidRequest: An input is missing, has no or several values, or is not UTF-8.
+        InvalidRequestError: An input is missing, has no or several values, or is not UTF-8.
     """
     stream = bool(_value(request, "stream", False))
     exclude = _value(request, "exclude_input_in_output", None)
     prepend = not stream if exclude is None else not exclude
     if prepend and stream:
-        raise InvalidRequest("exclude_input_in_output must not be false when streaming")
+        raise InvalidRequestError("exclude_input_in_output must not be false when streaming")
     return RequestInputs(
         prompt=_text(_value(request, "text_input", _MISSING), "text_input"),
         stream=stream,
         prepend_prompt=prepend,
         sampling=_text(_value(request, "sampling_parameters", b""), "sampling_parameters"),
-        returned=frozenset(
-            name for name in _RETURNED if bool(_value(request, f"return_{name}", False))
-        ),
+        returned=frozenset(name for name in _RETURNED if bool(_value(request, f"return_{name}", False))),
     )
 
 
@@ -83,11 +81,11 @@ def _value(request: Any, name: str, default: object) -> Any:
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     if tensor is None:
         if default is _MISSING:  # Triton itself lets a request without it pass
-            raise InvalidRequest(f"input '{name}' is missing")
+            raise InvalidRequestError(f"input '{name}' is missing")
         return default
     values = tensor.as_numpy().reshape(-1)
     if values.size != 1:
-        raise InvalidRequest(f"input '{name}' must hold exactly one value")
+        raise InvalidRequestError(f"input '{name}' must hold exactly one value")
     return values[0]
 
 
@@ -95,7 +93,7 @@ def _text(value: bytes, name: str) -> str:
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidRequest(f"input '{name}' is not valid UTF-8") from None
+        raise InvalidRequestError(f"input '{name}' is not valid UTF-8") from None
 
 
 def _text_tensor(name: str, text: str) -> Any:

@@ -1,0 +1,133 @@
+"""One answer: from a conversation to a prompt, to Triton, and back as the contract's events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from mycel.chat.v1 import types_pb2 as chat
+from mycel.completion.v1 import completion_service_pb2 as completion
+from mycel.error.v1.error_reason_pb2 import ErrorReason
+
+from services.common.deadline import Deadline
+from services.common.errors import MycelError
+from services.inference.conversation import refuse_unsupported, template_messages
+from services.inference.models import LocalModel
+from services.inference.pieces import Piece, TokenFact, TokenRecord
+from services.inference.sampling import sampling_parameters
+from services.inference.triton_client import TritonClient, TritonRequest
+
+Event: TypeAlias = completion.CompletionStarted | chat.ChoiceDelta | completion.CompletionCompleted
+
+_FINISH_REASONS: Final = {"stop": chat.FINISH_REASON_STOP, "length": chat.FINISH_REASON_LENGTH}
+
+
+@dataclass(slots=True)
+class AnswerFacts:
+    """What is known about an answer when it ends, for its span. No text."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str = ""
+    first_piece_seconds: float | None = None
+
+
+class Answering:
+    """Answers conversations with local models."""
+
+    def __init__(self, client: TritonClient, executor: Executor) -> None:
+        self._client = client
+        self._executor = executor
+
+    async def stream(
+        self, model: LocalModel, value: chat.ChatInput, deadline: Deadline, facts: AnswerFacts
+    ) -> AsyncGenerator[Event, None]:
+        """Streams an answer: `started`, deltas, `completed`. Closing the generator stops the generation.
+
+        Args:
+            model: who answers.
+            value: the conversation and how to answer it.
+            deadline: when the call must be done.
+            facts: filled in as the answer goes on.
+
+        Raises:
+            MycelError: the input is refused, or the model cannot answer.
+        """
+        started_at = time.monotonic()
+        template = model.admit()
+        try:
+            refuse_unsupported(value)
+            sampling = sampling_parameters(value, model.context_tokens, template.facts.sampling)
+            messages = template_messages(value)
+            loop = asyncio.get_running_loop()
+            prompt = await loop.run_in_executor(self._executor, template.render, messages)
+            request = TritonRequest(
+                request_id=uuid.uuid4().hex,
+                model=model.name,
+                triton_model=model.triton_name,
+                prompt=prompt,
+                sampling=sampling,
+                deadline=deadline,
+                idle_seconds=model.idle_seconds,
+            )
+            async with aclosing(self._client.stream(request)) as pieces:
+                async for piece in pieces:
+                    if facts.first_piece_seconds is None:
+                        facts.first_piece_seconds = time.monotonic() - started_at
+                        yield _started(model, request)
+                    _count(facts, piece)
+                    if piece.text or piece.logprobs or piece.finish_reason:
+                        yield _delta(piece)
+            yield _completed(model, facts)
+        finally:
+            model.leave()
+
+
+def _started(model: LocalModel, request: TritonRequest) -> completion.CompletionStarted:
+    return completion.CompletionStarted(
+        provider=model.config.provider, upstream_model=request.triton_model, upstream_id=request.request_id
+    )
+
+
+def _count(facts: AnswerFacts, piece: Piece) -> None:
+    facts.prompt_tokens = piece.prompt_tokens
+    facts.completion_tokens += piece.new_tokens
+    facts.finish_reason = piece.finish_reason
+
+
+def _delta(piece: Piece) -> chat.ChoiceDelta:
+    return chat.ChoiceDelta(
+        text=piece.text,
+        finish_reason=_FINISH_REASONS.get(piece.finish_reason, chat.FINISH_REASON_STOP)
+        if piece.finish_reason
+        else chat.FINISH_REASON_UNSPECIFIED,
+        logprobs=[_token_logprob(record) for record in piece.logprobs],
+    )
+
+
+def _completed(model: LocalModel, facts: AnswerFacts) -> completion.CompletionCompleted:
+    if not facts.finish_reason:
+        why = f"{model.name}: the answer ended without a reason"
+        raise MycelError(ErrorReason.ERROR_REASON_BACKEND_MALFORMED, why, metadata={"model": model.name})
+    usage = chat.Usage(prompt_tokens=facts.prompt_tokens, completion_tokens=facts.completion_tokens)
+    return completion.CompletionCompleted(usage=usage)
+
+
+def _token_logprob(record: TokenRecord) -> chat.TokenLogprob:
+    sampled = record.sampled
+    return chat.TokenLogprob(
+        token=sampled.text,
+        logprob=sampled.logprob,
+        token_bytes=sampled.raw,
+        top=[_top_logprob(token) for token in record.top],
+    )
+
+
+def _top_logprob(token: TokenFact) -> chat.TopLogprob:
+    return chat.TopLogprob(token=token.text, logprob=token.logprob, token_bytes=token.raw)

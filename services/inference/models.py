@@ -1,0 +1,128 @@
+"""The configured local models: who they are, how their prompts are made, and whether they can be asked now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mycel.completion.v1 import completion_service_pb2 as completion
+from mycel.error.v1.error_reason_pb2 import ErrorReason
+
+from services.common.config import MeshConfig, ModelConfig
+from services.common.config.schema import gguf_path
+from services.common.errors import MycelError
+from services.inference.chat_template import ChatTemplate
+from services.inference.model_file import ModelFileError, read_prompt_facts
+
+DEFAULT_CONTEXT: Final = 4096
+"""Tokens of context for a model whose configuration does not say; the supervisor gives Triton the same."""
+
+_WAITING: Final = 64
+"""How many calls may wait for one of a model's slots, as in Triton's own queue."""
+
+
+@dataclass(slots=True)
+class LocalModel:
+    """A model that Triton serves."""
+
+    name: str
+    """Its name in the mesh."""
+    triton_name: str
+    config: ModelConfig
+    provider_kind: str
+    idle_seconds: float
+    """The longest wait for the next piece of an answer."""
+    template: ChatTemplate | None = None
+    """None until its file was read."""
+    unavailable_reason: str = "it is not known yet whether Triton has it"
+    """Why it cannot be asked; empty when it can."""
+    calls: int = field(default=0)
+    """Calls in progress."""
+
+    @property
+    def context_tokens(self) -> int:
+        return self.config.context or DEFAULT_CONTEXT
+
+    def info(self) -> completion.ModelInfo:
+        """Describes the model."""
+        return completion.ModelInfo(
+            name=self.name,
+            provider=self.config.provider,
+            provider_kind=self.provider_kind,
+            available=not self.unavailable_reason,
+            unavailable_reason=self.unavailable_reason,
+            context_length=self.context_tokens,
+            description=self.config.description,
+        )
+
+    def admit(self) -> ChatTemplate:
+        """Lets a call in, which has to `leave` when it is done.
+
+        Raises:
+            MycelError: BACKEND_UNAVAILABLE when the model cannot be asked, OVERLOADED when too many wait for it.
+        """
+        metadata = {"model": self.name, "provider": self.config.provider}
+        if self.unavailable_reason or self.template is None:
+            why = f"{self.name} cannot be asked: {self.unavailable_reason}"
+            raise MycelError(ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, why, metadata=metadata)
+        if self.calls >= self.config.slots + _WAITING:
+            why = f"{self.name}: {self.calls} calls are in progress or wait"
+            raise MycelError(ErrorReason.ERROR_REASON_OVERLOADED, why, metadata=metadata)
+        self.calls += 1
+        return self.template
+
+    def leave(self) -> None:
+        """Gives a call's place back."""
+        self.calls -= 1
+
+
+class LocalModels:
+    """The local models of a configuration."""
+
+    def __init__(self, config: MeshConfig) -> None:
+        self._models = {name: _model(name, model, config) for name, model in sorted(config.local_models().items())}
+
+    def all(self) -> list[LocalModel]:
+        """Gives every model, by name."""
+        return list(self._models.values())
+
+    def find(self, name: str) -> LocalModel:
+        """Gives the model of that name.
+
+        Raises:
+            MycelError: MODEL_NOT_FOUND, naming the known ones.
+        """
+        model = self._models.get(name)
+        if model is None:
+            known = ", ".join(self._models) or "none"
+            raise MycelError(
+                ErrorReason.ERROR_REASON_MODEL_NOT_FOUND,
+                f"model: no local model is called {name[:128]!r}; there are: {known}",
+                field="model",
+                metadata={"known": known},
+            )
+        return model
+
+
+def load_template(model: LocalModel, config_folder: Path) -> ChatTemplate:
+    """Reads a model's chat template from its file. Takes up to seconds: not for the event loop.
+
+    Raises:
+        ModelFileError: there is no file, or none with a chat template that can be used.
+    """
+    path = gguf_path(model.config, config_folder)
+    if path is None:
+        raise ModelFileError(f"models.{model.name}.gguf is needed for its chat template")
+    return ChatTemplate(read_prompt_facts(path))
+
+
+def _model(name: str, model: ModelConfig, config: MeshConfig) -> LocalModel:
+    provider = config.providers[model.provider]
+    return LocalModel(
+        name=name,
+        triton_name=model.model or name,
+        config=model,
+        provider_kind=provider.kind,
+        idle_seconds=provider.timeout.total_seconds(),
+    )

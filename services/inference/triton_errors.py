@@ -1,0 +1,56 @@
+"""Triton's errors as the contract's reasons. A stream gives them as text only; our backend's begin with a code."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mycel.error.v1.error_reason_pb2 import ErrorReason
+
+from services.common.errors import MycelError
+
+_TOO_LONG: Final = (
+    re.compile(r"\((?P<prompt>\d+) tokens\) exceeds the available context size \((?P<limit>\d+) tokens\)"),
+    re.compile(r"\(length (?P<prompt>\d+)\) is longer than the maximum model length of (?P<limit>\d+)"),
+)
+_PARAMETER: Final = re.compile(r"sampling parameter '(?P<name>\w+)'")
+_REFUSED: Final = "INVALID_ARG: "
+_FULL: Final = "UNAVAILABLE: the model's queue is full"
+
+
+def from_triton_message(message: str, model: str) -> MycelError:
+    """Reads the error that a stream ended with.
+
+    Args:
+        message: Triton's text.
+        model: the model's name in the mesh.
+    """
+    for pattern in _TOO_LONG:
+        if found := pattern.search(message):
+            return _too_long(found["prompt"], found["limit"], model)
+    if message.startswith(_REFUSED):
+        return _refused(message.removeprefix(_REFUSED), model)
+    metadata = {"model": model}
+    if message == _FULL:
+        return MycelError(ErrorReason.ERROR_REASON_OVERLOADED, f"{model}: its queue is full", metadata=metadata)
+    return MycelError(
+        ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, f"{model}: Triton failed: {message}", metadata=metadata
+    )
+
+
+def _too_long(prompt_tokens: str, limit: str, model: str) -> MycelError:
+    return MycelError(
+        ErrorReason.ERROR_REASON_CONTEXT_TOO_LONG,
+        f"messages: the prompt has {prompt_tokens} tokens, {model} takes at most {limit} with its answer",
+        field="messages",
+        metadata={"prompt_tokens": prompt_tokens, "limit": limit, "model": model},
+    )
+
+
+def _refused(text: str, model: str) -> MycelError:
+    found = _PARAMETER.search(text)
+    field = found["name"] if found else "messages"
+    if "structured_outputs" in text or "grammar" in text:
+        field = "response_format"
+    reason = ErrorReason.ERROR_REASON_INVALID_ARGUMENT
+    return MycelError(reason, f"{field}: {text}", field=field, metadata={"model": model})
