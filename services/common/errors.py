@@ -30,6 +30,8 @@ class Meaning:
     """The canonical gRPC code (google.rpc.Code)."""
     failover: bool = False
     """Whether another model may succeed, so the router moves on to the next candidate."""
+    provider_fault: bool = False
+    """Whether it tells something of the provider's health, so that its breaker counts it."""
     wire_type: str = "api_error"
     """The `type` that OpenAI's JSON gives errors of this sort."""
 
@@ -45,24 +47,24 @@ MEANINGS: Final[Mapping[Reason, Meaning]] = {
     ErrorReason.ERROR_REASON_UNSUPPORTED_FEATURE: Meaning(code_pb2.INVALID_ARGUMENT, failover=True, wire_type=_INVALID),
     ErrorReason.ERROR_REASON_CONTEXT_TOO_LONG: Meaning(code_pb2.INVALID_ARGUMENT, failover=True, wire_type=_INVALID),
     ErrorReason.ERROR_REASON_REQUEST_TOO_LARGE: Meaning(code_pb2.RESOURCE_EXHAUSTED, wire_type=_INVALID),
-    ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED: Meaning(code_pb2.DEADLINE_EXCEEDED, failover=True),
+    ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED: Meaning(code_pb2.DEADLINE_EXCEEDED, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_CANCELLED: Meaning(code_pb2.CANCELLED),
     ErrorReason.ERROR_REASON_RATE_LIMITED: Meaning(
-        code_pb2.RESOURCE_EXHAUSTED, failover=True, wire_type="rate_limit_error"
+        code_pb2.RESOURCE_EXHAUSTED, failover=True, provider_fault=True, wire_type="rate_limit_error"
     ),
     ErrorReason.ERROR_REASON_QUOTA_EXHAUSTED: Meaning(
-        code_pb2.RESOURCE_EXHAUSTED, failover=True, wire_type="insufficient_quota"
+        code_pb2.RESOURCE_EXHAUSTED, failover=True, provider_fault=True, wire_type="insufficient_quota"
     ),
-    ErrorReason.ERROR_REASON_OVERLOADED: Meaning(code_pb2.UNAVAILABLE, failover=True),
-    ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE: Meaning(code_pb2.UNAVAILABLE, failover=True),
-    ErrorReason.ERROR_REASON_BACKEND_MALFORMED: Meaning(code_pb2.UNAVAILABLE, failover=True),
-    ErrorReason.ERROR_REASON_BACKEND_AUTH: Meaning(code_pb2.UNAVAILABLE, failover=True),
+    ErrorReason.ERROR_REASON_OVERLOADED: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
+    ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
+    ErrorReason.ERROR_REASON_BACKEND_MALFORMED: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
+    ErrorReason.ERROR_REASON_BACKEND_AUTH: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_PROVIDER_OFF: Meaning(code_pb2.UNAVAILABLE, failover=True),
     ErrorReason.ERROR_REASON_CONTENT_FILTERED: Meaning(code_pb2.INVALID_ARGUMENT, wire_type=_INVALID),
     ErrorReason.ERROR_REASON_NO_CANDIDATE: Meaning(code_pb2.UNAVAILABLE),
     ErrorReason.ERROR_REASON_ENTRY_NOT_FOUND: Meaning(code_pb2.NOT_FOUND, wire_type=_INVALID),
     ErrorReason.ERROR_REASON_STORE_UNAVAILABLE: Meaning(code_pb2.UNAVAILABLE),
-    ErrorReason.ERROR_REASON_INTERNAL: Meaning(code_pb2.INTERNAL, failover=True),
+    ErrorReason.ERROR_REASON_INTERNAL: Meaning(code_pb2.INTERNAL, failover=True, provider_fault=True),
 }
 """Every reason but UNSPECIFIED; a test holds the table and the enum in step."""
 

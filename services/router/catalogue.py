@@ -31,6 +31,8 @@ class Candidate:
     backend: str
     """The service that speaks to the provider: `inference` or `provider`."""
     price: Price
+    context: int = 0
+    """The longest prompt and answer together, in tokens; 0 when not known."""
 
     def cost(self, usage: chat.Usage) -> float:
         """Gives the cost in US dollars of a call."""
@@ -69,7 +71,9 @@ class Catalogue:
         self._unavailable: dict[str, dict[str, str]] = {}
         local = config.local_models()
         self._candidates = {
-            name: Candidate(name, model.provider, INFERENCE if name in local else PROVIDER, model.price)
+            name: Candidate(
+                name, model.provider, INFERENCE if name in local else PROVIDER, model.price, model.context or 0
+            )
             for name, model in config.models.items()
         }
 
