@@ -86,10 +86,13 @@ class Registry:
 
 
 def _set_up(name: str, config: ProviderConfig) -> Adapter | Off:
+    variable = config.key_variable or "OPENAI_API_KEY"
     try:
-        key = secret(config.api_key_env)
+        key = secret(variable)
     except SettingsError as error:
         return Off(str(error))
     if key is None:
-        return Off(f"{config.api_key_env} is not set")
+        return Off(f"{variable} is not set")
+    if config.kind != "openai":
+        return Off(f"the kind {config.kind} is not there yet")
     return OpenAIAdapter(name, config, key)

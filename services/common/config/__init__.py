@@ -1,13 +1,13 @@
 """mesh.yaml: what it may hold, how it is read, and what applies without one."""
 
 from services.common.config.loader import ConfigError, load_config
+from services.common.config.providers import CapabilitiesConfig, Kind, ProviderConfig
 from services.common.config.reliability import BreakerConfig, HedgeConfig, ReliabilityConfig, RetryConfig
 from services.common.config.schema import (
     CacheConfig,
     MeshConfig,
     ModelConfig,
     Price,
-    ProviderConfig,
     RouteConfig,
     TenantConfig,
 )
@@ -15,8 +15,10 @@ from services.common.config.schema import (
 __all__ = [
     "BreakerConfig",
     "CacheConfig",
+    "CapabilitiesConfig",
     "ConfigError",
     "HedgeConfig",
+    "Kind",
     "MeshConfig",
     "ModelConfig",
     "Price",

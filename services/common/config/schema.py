@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from services.common.config.parts import Duration, Name, Part
+from services.common.config.providers import CapabilitiesConfig, ProviderConfig
 from services.common.config.reliability import ReliabilityConfig
 
 AUTO: Final = "auto"
@@ -19,19 +20,6 @@ TIERS: Final = ("low", "medium", "high")
 
 BUILTIN_HANDBOOK: Final = "builtin:handbook"
 """The value of a model's `gguf` that names the handbook Llama that comes with the repository."""
-
-
-class ProviderConfig(Part):
-    """An account at a provider, or a server of one's own."""
-
-    kind: Literal["openai", "triton"]
-    """How it is spoken to: `openai` for OpenAI and every compatible server, `triton` for local inference."""
-    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
-    """Where an `openai` kind is reached; absent means OpenAI itself."""
-    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "OPENAI_API_KEY"
-    """The environment variable that holds the key; with `_FILE` appended, the one that names a file holding it."""
-    timeout: Duration = timedelta(seconds=60)
-    """The longest wait for the next piece of an answer."""
 
 
 class Price(Part):
@@ -50,7 +38,9 @@ class ModelConfig(Part):
     """The provider's name for it; absent means the same name as here."""
     price: Price = Price()
     context: Annotated[int, Field(ge=1)] | None = None
-    """The longest prompt and answer together, in tokens."""
+    """The longest prompt and answer together, in tokens; absent means what is known of the model."""
+    capabilities: CapabilitiesConfig = CapabilitiesConfig()
+    """What a hosted model can do, where it differs from what is known of it."""
     description: str = ""
     """What it is, for people; shown by `/v1/models`."""
     gguf: str | None = None

@@ -74,8 +74,8 @@ class UpSettings:
             raise UpError(str(error)) from error
 
     def secrets(self) -> frozenset[str]:
-        """Gives the variables that hold the providers' keys."""
-        return frozenset(provider.api_key_env for provider in self.mesh.providers.values() if provider.kind != "triton")
+        """Gives the variables that the providers are set up from: their keys above all."""
+        return frozenset().union(*(provider.variables() for provider in self.mesh.providers.values()))
 
 
 def _check_embedder(mesh: MeshConfig, runtime_folder: Path) -> None:
