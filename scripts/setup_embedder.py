@@ -38,6 +38,8 @@ OFFICIAL_SHA256 = {
 }
 """sha256 of the files of sentence-transformers/all-MiniLM-L6-v2."""
 
+RESULT_FILES = ("model.onnx", "tokenizer.json")
+
 EMBEDDER_ID = "all-MiniLM-L6-v2/fp32/1"
 """Names the vector space. Entries of another space are never compared with; change it with care."""
 
@@ -70,7 +72,7 @@ def up_to_date(folder: Path) -> bool:
             manifest["embedder_id"] == EMBEDDER_ID
             and manifest["recipe"] == GRAPH_RECIPE
             and manifest["weights_sha256"] == OFFICIAL_SHA256["model.safetensors"]
-            and all(sha256_of(folder / name) == want for name, want in manifest["files"].items())
+            and all(sha256_of(folder / name) == manifest["files"][name] for name in RESULT_FILES)
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -155,7 +157,7 @@ def write_result(source: Path, target: Path) -> None:
             "embedder_id": EMBEDDER_ID,
             "recipe": GRAPH_RECIPE,
             "weights_sha256": OFFICIAL_SHA256["model.safetensors"],
-            "files": {name: sha256_of(staging / name) for name in ("model.onnx", "tokenizer.json")},
+            "files": {name: sha256_of(staging / name) for name in RESULT_FILES},
         }
         (staging / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
         staging.chmod(0o755)

@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 _COLLECTION: Final = "mycel_cache_v1"
 """Carries the schema's version: another version's entries are in another collection."""
 
-_CALL_SECONDS: Final = 10.0
+_CALL_SECONDS: Final = 5.0
 _SCAN_SECONDS: Final = 60.0
 _CONNECT_SECONDS: Final = 10.0
 
@@ -183,7 +183,9 @@ class MilvusStore:
         # Milvus wants an index on every vector; the cache searches its own, in memory.
         index = self._client.prepare_index_params()
         index.add_index("vector", index_type="FLAT", metric_type="COSINE")
-        self._client.create_collection(_COLLECTION, schema=schema, index_params=index, timeout=_SCAN_SECONDS)
+        self._client.create_collection(_COLLECTION, schema=schema, timeout=_SCAN_SECONDS)
+        # Without waiting for it: loading the collection does that, and Milvus Lite cannot be asked.
+        self._client.create_index(_COLLECTION, index, timeout=_SCAN_SECONDS, sync=False)
 
     def _row(self, entry: Entry) -> dict[str, Any]:
         info = entry.info
