@@ -59,6 +59,7 @@ MEANINGS: Final[Mapping[Reason, Meaning]] = {
     ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_BACKEND_MALFORMED: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_BACKEND_AUTH: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
+    ErrorReason.ERROR_REASON_BACKEND_MODEL_MISSING: Meaning(code_pb2.UNAVAILABLE, failover=True),
     ErrorReason.ERROR_REASON_PROVIDER_OFF: Meaning(code_pb2.UNAVAILABLE, failover=True),
     ErrorReason.ERROR_REASON_CONTENT_FILTERED: Meaning(code_pb2.INVALID_ARGUMENT, wire_type=_INVALID),
     ErrorReason.ERROR_REASON_NO_CANDIDATE: Meaning(code_pb2.UNAVAILABLE),

@@ -22,30 +22,39 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from mycel.chat.v1 import types_pb2 as mycel_dot_chat_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,mycel/completion/v1/completion_service.proto\x12\x13mycel.completion.v1\x1a\x19mycel/chat/v1/types.proto\"i\n\x17StreamCompletionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x05input\x18\x02 \x01(\x0b\x32\x18.mycel.chat.v1.ChatInput\x12\x16\n\x0e\x63ontinue_after\x18\x03 \x01(\t\"\xca\x01\n\x18StreamCompletionResponse\x12\x39\n\x07started\x18\x01 \x01(\x0b\x32&.mycel.completion.v1.CompletionStartedH\x00\x12+\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1a.mycel.chat.v1.ChoiceDeltaH\x00\x12=\n\tcompleted\x18\x03 \x01(\x0b\x32(.mycel.completion.v1.CompletionCompletedH\x00\x42\x07\n\x05\x65vent\"m\n\x11\x43ompletionStarted\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x16\n\x0eupstream_model\x18\x02 \x01(\t\x12\x13\n\x0bupstream_id\x18\x03 \x01(\t\x12\x19\n\x11\x63ontinues_exactly\x18\x04 \x01(\x08\":\n\x13\x43ompletionCompleted\x12#\n\x05usage\x18\x01 \x01(\x0b\x32\x14.mycel.chat.v1.Usage\"\x13\n\x11ListModelsRequest\"D\n\x12ListModelsResponse\x12.\n\x06models\x18\x01 \x03(\x0b\x32\x1e.mycel.completion.v1.ModelInfo\"\x9e\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x15\n\rprovider_kind\x18\x03 \x01(\t\x12\x11\n\tavailable\x18\x04 \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x05 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t2\xe5\x01\n\x11\x43ompletionService\x12q\n\x10StreamCompletion\x12,.mycel.completion.v1.StreamCompletionRequest\x1a-.mycel.completion.v1.StreamCompletionResponse0\x01\x12]\n\nListModels\x12&.mycel.completion.v1.ListModelsRequest\x1a\'.mycel.completion.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,mycel/completion/v1/completion_service.proto\x12\x13mycel.completion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19mycel/chat/v1/types.proto\"i\n\x17StreamCompletionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x05input\x18\x02 \x01(\x0b\x32\x18.mycel.chat.v1.ChatInput\x12\x16\n\x0e\x63ontinue_after\x18\x03 \x01(\t\"\xca\x01\n\x18StreamCompletionResponse\x12\x39\n\x07started\x18\x01 \x01(\x0b\x32&.mycel.completion.v1.CompletionStartedH\x00\x12+\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1a.mycel.chat.v1.ChoiceDeltaH\x00\x12=\n\tcompleted\x18\x03 \x01(\x0b\x32(.mycel.completion.v1.CompletionCompletedH\x00\x42\x07\n\x05\x65vent\"m\n\x11\x43ompletionStarted\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x16\n\x0eupstream_model\x18\x02 \x01(\t\x12\x13\n\x0bupstream_id\x18\x03 \x01(\t\x12\x19\n\x11\x63ontinues_exactly\x18\x04 \x01(\x08\":\n\x13\x43ompletionCompleted\x12#\n\x05usage\x18\x01 \x01(\x0b\x32\x14.mycel.chat.v1.Usage\"\x13\n\x11ListModelsRequest\"|\n\x12ListModelsResponse\x12.\n\x06models\x18\x01 \x03(\x0b\x32\x1e.mycel.completion.v1.ModelInfo\x12\x36\n\tproviders\x18\x02 \x03(\x0b\x32#.mycel.completion.v1.ProviderStatus\"\xd7\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x15\n\rprovider_kind\x18\x03 \x01(\t\x12\x11\n\tavailable\x18\x04 \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x05 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x37\n\x0c\x63\x61pabilities\x18\x08 \x01(\x0b\x32!.mycel.completion.v1.Capabilities\"\xe6\x03\n\x0c\x43\x61pabilities\x12\x0c\n\x04\x63hat\x18\x01 \x01(\x08\x12\x12\n\nembeddings\x18\x02 \x01(\x08\x12\x19\n\x11max_output_tokens\x18\x03 \x01(\x03\x12\r\n\x05tools\x18\x04 \x01(\x08\x12\x13\n\x0btool_choice\x18\x05 \x01(\x08\x12\x1b\n\x13parallel_tool_calls\x18\x06 \x01(\x08\x12\x14\n\x0cstrict_tools\x18\x07 \x01(\x08\x12\x0e\n\x06images\x18\x08 \x01(\x08\x12\x12\n\nimage_urls\x18\t \x01(\x08\x12\x14\n\x0cimage_detail\x18\n \x01(\x08\x12\x13\n\x0bjson_object\x18\x0b \x01(\x08\x12\x13\n\x0bjson_schema\x18\x0c \x01(\x08\x12\x10\n\x08logprobs\x18\r \x01(\x08\x12\x12\n\nlogit_bias\x18\x0e \x01(\x08\x12\x13\n\x0bmax_answers\x18\x0f \x01(\x05\x12\x11\n\tmax_stops\x18\x10 \x01(\x05\x12\x0c\n\x04seed\x18\x11 \x01(\x08\x12\x10\n\x08sampling\x18\x12 \x01(\x08\x12\x17\n\x0fmax_temperature\x18\x13 \x01(\x01\x12\x11\n\tpenalties\x18\x14 \x01(\x08\x12\x18\n\x10reasoning_effort\x18\x15 \x01(\x08\x12\x1b\n\x13prefix_continuation\x18\x16 \x01(\x08\x12\r\n\x05names\x18\x17 \x01(\x08\"\x86\x02\n\x0eProviderStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0bquota_group\x18\x03 \x01(\t\x12\n\n\x02on\x18\x04 \x01(\x08\x12\x0f\n\x07why_off\x18\x05 \x01(\t\x12:\n\x0clast_failure\x18\x06 \x01(\x0b\x32$.mycel.completion.v1.ProviderFailure\x12\x35\n\x08requests\x18\x07 \x01(\x0b\x32#.mycel.completion.v1.RemainingQuota\x12\x33\n\x06tokens\x18\x08 \x01(\x0b\x32#.mycel.completion.v1.RemainingQuota\"\\\n\x0fProviderFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x87\x01\n\x0eRemainingQuota\x12\x11\n\tremaining\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x03\x12(\n\x04told\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05reset\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xe5\x01\n\x11\x43ompletionService\x12q\n\x10StreamCompletion\x12,.mycel.completion.v1.StreamCompletionRequest\x1a-.mycel.completion.v1.StreamCompletionResponse0\x01\x12]\n\nListModels\x12&.mycel.completion.v1.ListModelsRequest\x1a\'.mycel.completion.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mycel.completion.v1.completion_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STREAMCOMPLETIONREQUEST']._serialized_start=96
-  _globals['_STREAMCOMPLETIONREQUEST']._serialized_end=201
-  _globals['_STREAMCOMPLETIONRESPONSE']._serialized_start=204
-  _globals['_STREAMCOMPLETIONRESPONSE']._serialized_end=406
-  _globals['_COMPLETIONSTARTED']._serialized_start=408
-  _globals['_COMPLETIONSTARTED']._serialized_end=517
-  _globals['_COMPLETIONCOMPLETED']._serialized_start=519
-  _globals['_COMPLETIONCOMPLETED']._serialized_end=577
-  _globals['_LISTMODELSREQUEST']._serialized_start=579
-  _globals['_LISTMODELSREQUEST']._serialized_end=598
-  _globals['_LISTMODELSRESPONSE']._serialized_start=600
-  _globals['_LISTMODELSRESPONSE']._serialized_end=668
-  _globals['_MODELINFO']._serialized_start=671
-  _globals['_MODELINFO']._serialized_end=829
-  _globals['_COMPLETIONSERVICE']._serialized_start=832
-  _globals['_COMPLETIONSERVICE']._serialized_end=1061
+  _globals['_STREAMCOMPLETIONREQUEST']._serialized_start=129
+  _globals['_STREAMCOMPLETIONREQUEST']._serialized_end=234
+  _globals['_STREAMCOMPLETIONRESPONSE']._serialized_start=237
+  _globals['_STREAMCOMPLETIONRESPONSE']._serialized_end=439
+  _globals['_COMPLETIONSTARTED']._serialized_start=441
+  _globals['_COMPLETIONSTARTED']._serialized_end=550
+  _globals['_COMPLETIONCOMPLETED']._serialized_start=552
+  _globals['_COMPLETIONCOMPLETED']._serialized_end=610
+  _globals['_LISTMODELSREQUEST']._serialized_start=612
+  _globals['_LISTMODELSREQUEST']._serialized_end=631
+  _globals['_LISTMODELSRESPONSE']._serialized_start=633
+  _globals['_LISTMODELSRESPONSE']._serialized_end=757
+  _globals['_MODELINFO']._serialized_start=760
+  _globals['_MODELINFO']._serialized_end=975
+  _globals['_CAPABILITIES']._serialized_start=978
+  _globals['_CAPABILITIES']._serialized_end=1464
+  _globals['_PROVIDERSTATUS']._serialized_start=1467
+  _globals['_PROVIDERSTATUS']._serialized_end=1729
+  _globals['_PROVIDERFAILURE']._serialized_start=1731
+  _globals['_PROVIDERFAILURE']._serialized_end=1823
+  _globals['_REMAININGQUOTA']._serialized_start=1826
+  _globals['_REMAININGQUOTA']._serialized_end=1961
+  _globals['_COMPLETIONSERVICE']._serialized_start=1964
+  _globals['_COMPLETIONSERVICE']._serialized_end=2193
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from mycel.chat.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -175,18 +176,24 @@ class ListModelsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: _builtins.int
+    PROVIDERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInfo]:
         """The models, by name."""
+
+    @_builtins.property
+    def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderStatus]:
+        """The providers that serve them, by name; none from a backend that has no providers."""
 
     def __init__(
         self,
         *,
         models: _abc.Iterable[Global___ModelInfo] | None = ...,
+        providers: _abc.Iterable[Global___ProviderStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "providers", b"providers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -205,6 +212,7 @@ class ModelInfo(_message.Message):
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model's name in the mesh's configuration."""
     provider: _builtins.str
@@ -219,6 +227,10 @@ class ModelInfo(_message.Message):
     """The longest prompt and answer together, in tokens; 0 when not known."""
     description: _builtins.str
     """What the model is, for a person."""
+    @_builtins.property
+    def capabilities(self) -> Global___Capabilities:
+        """What the model can do; absent when the backend does not tell."""
+
     def __init__(
         self,
         *,
@@ -229,11 +241,250 @@ class ModelInfo(_message.Message):
         unavailable_reason: _builtins.str = ...,
         context_length: _builtins.int = ...,
         description: _builtins.str = ...,
+        capabilities: Global___Capabilities | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "context_length", b"context_length", "description", b"description", "name", b"name", "provider", b"provider", "provider_kind", b"provider_kind", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "capabilities", b"capabilities", "context_length", b"context_length", "description", b"description", "name", b"name", "provider", b"provider", "provider_kind", b"provider_kind", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+
+@_typing.final
+class Capabilities(_message.Message):
+    """Capabilities are what a model can do. A request that wants more of it is refused with UNSUPPORTED_FEATURE before
+    anything is sent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    STRICT_TOOLS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    IMAGE_URLS_FIELD_NUMBER: _builtins.int
+    IMAGE_DETAIL_FIELD_NUMBER: _builtins.int
+    JSON_OBJECT_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    LOGIT_BIAS_FIELD_NUMBER: _builtins.int
+    MAX_ANSWERS_FIELD_NUMBER: _builtins.int
+    MAX_STOPS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
+    MAX_TEMPERATURE_FIELD_NUMBER: _builtins.int
+    PENALTIES_FIELD_NUMBER: _builtins.int
+    REASONING_EFFORT_FIELD_NUMBER: _builtins.int
+    PREFIX_CONTINUATION_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    chat: _builtins.bool
+    """Whether it answers conversations."""
+    embeddings: _builtins.bool
+    """Whether it turns texts into vectors."""
+    max_output_tokens: _builtins.int
+    """The longest answer, in tokens; 0 when not known."""
+    tools: _builtins.bool
+    """Whether it calls tools."""
+    tool_choice: _builtins.bool
+    """Whether it can be made to call a tool."""
+    parallel_tool_calls: _builtins.bool
+    """Whether it can be told to call one tool at a time, or several."""
+    strict_tools: _builtins.bool
+    """Whether it can be held to a tool's schema."""
+    images: _builtins.bool
+    """Whether it sees pictures that are sent as data."""
+    image_urls: _builtins.bool
+    """Whether it sees pictures that are given by address."""
+    image_detail: _builtins.bool
+    """Whether it takes a picture's `detail`."""
+    json_object: _builtins.bool
+    """Whether it can be held to JSON."""
+    json_schema: _builtins.bool
+    """Whether it can be held to a JSON Schema."""
+    logprobs: _builtins.bool
+    """Whether it tells log probabilities."""
+    logit_bias: _builtins.bool
+    """Whether it takes a bias on tokens."""
+    max_answers: _builtins.int
+    """The most answers to one call (`n`)."""
+    max_stops: _builtins.int
+    """The most stop texts."""
+    seed: _builtins.bool
+    """Whether it takes a seed."""
+    sampling: _builtins.bool
+    """Whether it takes `temperature` and `top_p`."""
+    max_temperature: _builtins.float
+    """The highest temperature it takes."""
+    penalties: _builtins.bool
+    """Whether it takes presence and frequency penalties."""
+    reasoning_effort: _builtins.bool
+    """Whether it takes `reasoning_effort`."""
+    prefix_continuation: _builtins.bool
+    """Whether it goes on with an assistant's message that comes last, so that another model's answer can be continued."""
+    names: _builtins.bool
+    """Whether it takes the names of speakers."""
+    def __init__(
+        self,
+        *,
+        chat: _builtins.bool = ...,
+        embeddings: _builtins.bool = ...,
+        max_output_tokens: _builtins.int = ...,
+        tools: _builtins.bool = ...,
+        tool_choice: _builtins.bool = ...,
+        parallel_tool_calls: _builtins.bool = ...,
+        strict_tools: _builtins.bool = ...,
+        images: _builtins.bool = ...,
+        image_urls: _builtins.bool = ...,
+        image_detail: _builtins.bool = ...,
+        json_object: _builtins.bool = ...,
+        json_schema: _builtins.bool = ...,
+        logprobs: _builtins.bool = ...,
+        logit_bias: _builtins.bool = ...,
+        max_answers: _builtins.int = ...,
+        max_stops: _builtins.int = ...,
+        seed: _builtins.bool = ...,
+        sampling: _builtins.bool = ...,
+        max_temperature: _builtins.float = ...,
+        penalties: _builtins.bool = ...,
+        reasoning_effort: _builtins.bool = ...,
+        prefix_continuation: _builtins.bool = ...,
+        names: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "embeddings", b"embeddings", "image_detail", b"image_detail", "image_urls", b"image_urls", "images", b"images", "json_object", b"json_object", "json_schema", b"json_schema", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_answers", b"max_answers", "max_output_tokens", b"max_output_tokens", "max_stops", b"max_stops", "max_temperature", b"max_temperature", "names", b"names", "parallel_tool_calls", b"parallel_tool_calls", "penalties", b"penalties", "prefix_continuation", b"prefix_continuation", "reasoning_effort", b"reasoning_effort", "sampling", b"sampling", "seed", b"seed", "strict_tools", b"strict_tools", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Capabilities: _TypeAlias = Capabilities  # noqa: Y015
+
+@_typing.final
+class ProviderStatus(_message.Message):
+    """ProviderStatus tells how a provider is, as far as the calls to it have shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    QUOTA_GROUP_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
+    WHY_OFF_FIELD_NUMBER: _builtins.int
+    LAST_FAILURE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The provider's name in the mesh's configuration."""
+    kind: _builtins.str
+    """Its kind, such as `openai`."""
+    quota_group: _builtins.str
+    """Those of the same group share a quota."""
+    on: _builtins.bool
+    """Whether it can be asked."""
+    why_off: _builtins.str
+    """Why it cannot, for a person; empty when it can."""
+    @_builtins.property
+    def last_failure(self) -> Global___ProviderFailure:
+        """The last failure; absent when there was none."""
+
+    @_builtins.property
+    def requests(self) -> Global___RemainingQuota:
+        """What is left of its limit on requests, as it last told; absent when it never did."""
+
+    @_builtins.property
+    def tokens(self) -> Global___RemainingQuota:
+        """What is left of its limit on tokens, as it last told; absent when it never did."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        quota_group: _builtins.str = ...,
+        on: _builtins.bool = ...,
+        why_off: _builtins.str = ...,
+        last_failure: Global___ProviderFailure | None = ...,
+        requests: Global___RemainingQuota | None = ...,
+        tokens: Global___RemainingQuota | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_failure", b"last_failure", "requests", b"requests", "tokens", b"tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "last_failure", b"last_failure", "name", b"name", "on", b"on", "quota_group", b"quota_group", "requests", b"requests", "tokens", b"tokens", "why_off", b"why_off"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderStatus: _TypeAlias = ProviderStatus  # noqa: Y015
+
+@_typing.final
+class ProviderFailure(_message.Message):
+    """ProviderFailure is a failed call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """A name of mycel.error.v1.ErrorReason without its prefix."""
+    message: _builtins.str
+    """What happened, for a person: neither keys nor conversations are in it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderFailure: _TypeAlias = ProviderFailure  # noqa: Y015
+
+@_typing.final
+class RemainingQuota(_message.Message):
+    """RemainingQuota is what is left of a provider's limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMAINING_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    remaining: _builtins.int
+    """What is left."""
+    limit: _builtins.int
+    """The whole; 0 when not told."""
+    @_builtins.property
+    def told(self) -> _timestamp_pb2.Timestamp:
+        """When the provider told."""
+
+    @_builtins.property
+    def reset(self) -> _timestamp_pb2.Timestamp:
+        """When the limit is whole again; absent when not told."""
+
+    def __init__(
+        self,
+        *,
+        remaining: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        told: _timestamp_pb2.Timestamp | None = ...,
+        reset: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reset", b"reset", "told", b"told"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "remaining", b"remaining", "reset", b"reset", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemainingQuota: _TypeAlias = RemainingQuota  # noqa: Y015

@@ -67,7 +67,8 @@ class CompletionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """ListModels tells the models that this backend is configured with, those that are off included.
+        """ListModels tells the models that this backend is configured with, those that are off included, and how the
+        providers behind them are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

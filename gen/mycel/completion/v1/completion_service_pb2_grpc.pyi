@@ -27,7 +27,9 @@ class CompletionServiceStub:
     generation. The caller must set a deadline.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_completion_service_pb2.ListModelsRequest, _completion_service_pb2.ListModelsResponse]
-    """ListModels tells the models that this backend is configured with, those that are off included."""
+    """ListModels tells the models that this backend is configured with, those that are off included, and how the
+    providers behind them are.
+    """
 
 class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
     """CompletionService is the contract of every backend that can answer: `provider` serves the paid and hosted ones,
@@ -54,6 +56,8 @@ class CompletionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _completion_service_pb2.ListModelsRequest,
         context: _aio.ServicerContext[_completion_service_pb2.ListModelsRequest, _abc.Awaitable[_completion_service_pb2.ListModelsResponse]],
     ) -> _abc.Awaitable[_completion_service_pb2.ListModelsResponse]:
-        """ListModels tells the models that this backend is configured with, those that are off included."""
+        """ListModels tells the models that this backend is configured with, those that are off included, and how the
+        providers behind them are.
+        """
 
 def add_CompletionServiceServicer_to_server(servicer: CompletionServiceServicer, server: _aio.Server) -> None: ...

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model.
+    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model, `provider`
+    with the hosted ones.
     """
 
     def __init__(self, channel):
@@ -43,7 +44,8 @@ class EmbeddingServiceStub:
 
 
 class EmbeddingServiceServicer:
-    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model.
+    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model, `provider`
+    with the hosted ones.
     """
 
     def Embed(self, request, context):
@@ -70,7 +72,8 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model.
+    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model, `provider`
+    with the hosted ones.
     """
 
     @staticmethod

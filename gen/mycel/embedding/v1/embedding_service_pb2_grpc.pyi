@@ -13,14 +13,18 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model."""
+    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model, `provider`
+    with the hosted ones.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.EmbedRequest, _embedding_service_pb2.EmbedResponse]
     """Embed gives one vector a text, in order. The same text gives the same vector while the embedder's id is the same."""
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model."""
+    """EmbeddingService turns texts into vectors. The cache serves it with its built-in model, `provider`
+    with the hosted ones.
+    """
 
     @_abc_1.abstractmethod
     def Embed(

@@ -148,6 +148,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "INTERNAL", "domain": "mycel"}
     """
+    ERROR_REASON_BACKEND_MODEL_MISSING: _ErrorReason.ValueType  # 23
+    """ERROR_REASON_BACKEND_MODEL_MISSING: a provider has no model of the configured name, or its key may not use it: the
+    operator's concern, not the caller's. UNAVAILABLE, HTTP 503.
+
+        {"reason": "BACKEND_MODEL_MISSING", "domain": "mycel", "metadata": {"provider": "azure", "model": "gpt-4o"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every value that `google.rpc.ErrorInfo.reason` takes in an error from Mycel. The reason is the name
@@ -281,5 +287,11 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
 """ERROR_REASON_INTERNAL: a defect in Mycel; the log line with the same trace id tells more. INTERNAL, HTTP 500.
 
     {"reason": "INTERNAL", "domain": "mycel"}
+"""
+ERROR_REASON_BACKEND_MODEL_MISSING: ErrorReason.ValueType  # 23
+"""ERROR_REASON_BACKEND_MODEL_MISSING: a provider has no model of the configured name, or its key may not use it: the
+operator's concern, not the caller's. UNAVAILABLE, HTTP 503.
+
+    {"reason": "BACKEND_MODEL_MISSING", "domain": "mycel", "metadata": {"provider": "azure", "model": "gpt-4o"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
