@@ -1,0 +1,189 @@
+"""Streams an answer from models, whatever happens to them: begun by the first that can, and carried on by the next.
+
+A provider that fails after it began is replaced, when the configuration says `continue`: the next candidate goes on
+after the text that the caller has. That is possible for one answer of text; a tool call is never continued inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from mycel.chat.v1 import chat_service_pb2 as chat_service
+from mycel.chat.v1 import types_pb2 as chat
+from mycel.completion.v1 import completion_service_pb2 as completion
+
+from services.common.config import ReliabilityConfig
+from services.common.deadline import Deadline
+from services.common.errors import MycelError
+from services.router.asking import Asker, Record
+from services.router.attempt import Attempt
+from services.router.catalogue import Candidate
+from services.router.stitch import Stitcher
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A model begins to answer; always first."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The answer is complete; always last."""
+
+    candidate: Candidate
+    """Who ended it."""
+    usage: chat.Usage
+    cost_usd: float
+    """Over all the models that took part; what a failed one used is estimated at a token a piece."""
+    whole: bool
+    """Whether one model made it all. A joined answer is not kept for others."""
+
+
+Event: TypeAlias = Began | chat.ChoiceDelta | chat_service.ProviderSwitched | Ended
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the caller has of an answer."""
+
+    pieces: list[str] = field(default_factory=list)
+    carried: int = 0
+    """How many of the pieces came from models that failed."""
+    carried_cost_usd: float = 0.0
+    calls_tools: bool = False
+    finished: bool = False
+    fruitless: int = 0
+    """How many models failed one after the other without any text."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def add(self, delta: chat.ChoiceDelta) -> None:
+        """Takes in a piece that the caller gets; a piece is about a token."""
+        if delta.text:
+            self.pieces.append(delta.text)
+            self.fruitless = 0
+        self.calls_tools = self.calls_tools or bool(delta.tool_calls)
+        self.finished = self.finished or bool(delta.finish_reason)
+
+    def leave(self, candidate: Candidate) -> None:
+        """A model failed: what it sent stays, and is paid for."""
+        usage = chat.Usage(completion_tokens=len(self.pieces) - self.carried)
+        self.carried_cost_usd += candidate.cost(usage)
+        self.carried = len(self.pieces)
+        self.fruitless += 1
+
+
+class Answerer:
+    """Answers calls from models."""
+
+    def __init__(self, asker: Asker, config: ReliabilityConfig) -> None:
+        self._asker = asker
+        self._continues = config.on_stream_failure == "continue"
+        self._stall_seconds = config.stall.total_seconds()
+
+    async def answer(
+        self, value: chat.ChatInput, candidates: Sequence[Candidate], deadline: Deadline, record: Record
+    ) -> AsyncGenerator[Event, None]:
+        """Streams an answer: `Began`, deltas and switches, `Ended`.
+
+        Raises:
+            MycelError: nobody began to answer, or the answer broke off and could not be continued.
+        """
+        progress = _Progress()
+        stitcher = Stitcher("")
+        attempt, _ = await self._asker.begin(_request(value, progress), candidates, deadline, record)
+        yield Began(attempt.candidate)
+        try:
+            while True:
+                try:
+                    event = await attempt.next(self._stall_seconds)
+                except MycelError as error:
+                    if progress.finished:
+                        # Only the count of tokens is missing.
+                        yield _ended(attempt.candidate, chat.Usage(completion_tokens=len(progress.pieces)), progress)
+                        return
+                    failed = attempt
+                    attempt, first = await self._carry_on(value, candidates, failed, error, deadline, record, progress)
+                    stitcher = Stitcher("" if first.started.continues_exactly else progress.text)
+                    yield _switched(attempt.candidate, error)
+                    continue
+                if event.HasField("completed"):
+                    yield _ended(attempt.candidate, event.completed.usage, progress)
+                    return
+                delta = _stitched(event.delta, stitcher)
+                progress.add(delta)
+                yield delta
+        finally:
+            await attempt.aclose()
+
+    async def _carry_on(
+        self,
+        value: chat.ChatInput,
+        candidates: Sequence[Candidate],
+        failed: Attempt,
+        error: MycelError,
+        deadline: Deadline,
+        record: Record,
+        progress: _Progress,
+    ) -> tuple[Attempt, completion.StreamCompletionResponse]:
+        """Begins the rest of an answer with another model, the failed one last.
+
+        Raises:
+            MycelError: the failure itself, when it is not to be hidden or nobody can go on.
+        """
+        await failed.aclose()
+        record.fail(failed.candidate, error)
+        single = value.parameters.n <= 1 and not value.parameters.logprobs
+        if not (self._continues and error.meaning.failover and single) or progress.calls_tools:
+            raise error
+        progress.leave(failed.candidate)
+        if progress.fruitless > len(candidates):
+            raise error
+        others = [other for other in candidates if other != failed.candidate]
+        try:
+            return await self._asker.begin(_request(value, progress), [*others, failed.candidate], deadline, record)
+        except MycelError:
+            raise error from None
+
+
+def _request(value: chat.ChatInput, progress: _Progress) -> Callable[[Candidate], completion.StreamCompletionRequest]:
+    """Makes what a candidate is asked: the whole answer, or the rest of one."""
+    rest = value
+    if progress.pieces and value.parameters.HasField("max_tokens"):
+        rest = chat.ChatInput()
+        rest.CopyFrom(value)
+        rest.parameters.max_tokens = max(value.parameters.max_tokens - len(progress.pieces), 1)
+    text = progress.text
+    return lambda candidate: completion.StreamCompletionRequest(model=candidate.model, input=rest, continue_after=text)
+
+
+def _stitched(delta: chat.ChoiceDelta, stitcher: Stitcher) -> chat.ChoiceDelta:
+    """Cuts off what the delta repeats; at the end of the answer nothing is held back any more."""
+    text = stitcher.add(delta.text) if delta.text else ""
+    if delta.finish_reason:
+        text += stitcher.finish()
+    if text == delta.text:
+        return delta
+    cut = chat.ChoiceDelta()
+    cut.CopyFrom(delta)
+    cut.text = text
+    return cut
+
+
+def _switched(candidate: Candidate, error: MycelError) -> chat_service.ProviderSwitched:
+    return chat_service.ProviderSwitched(model=candidate.model, provider=candidate.provider, reason=error.reason_name)
+
+
+def _ended(candidate: Candidate, usage: chat.Usage, progress: _Progress) -> Ended:
+    """Adds up: the prompt once, and all the tokens of the answer, whoever made them."""
+    total = chat.Usage()
+    total.CopyFrom(usage)
+    total.completion_tokens += progress.carried
+    cost = candidate.cost(usage) + progress.carried_cost_usd
+    return Ended(candidate, total, cost, whole=progress.carried == 0 and not progress.fruitless)
