@@ -46,13 +46,13 @@ class Answering:
         self._executor = executor
 
     async def stream(
-        self, model: LocalModel, value: chat.ChatInput, deadline: Deadline, facts: AnswerFacts
+        self, model: LocalModel, asked: completion.StreamCompletionRequest, deadline: Deadline, facts: AnswerFacts
     ) -> AsyncGenerator[Event, None]:
         """Streams an answer: `started`, deltas, `completed`. Closing the generator stops the generation.
 
         Args:
             model: who answers.
-            value: the conversation and how to answer it.
+            asked: the conversation and how to answer it, or how to go on with an answer.
             deadline: when the call must be done.
             facts: filled in as the answer goes on.
 
@@ -62,11 +62,11 @@ class Answering:
         started_at = time.monotonic()
         template = model.admit()
         try:
-            refuse_unsupported(value)
-            sampling = sampling_parameters(value, model.context_tokens, template.facts.sampling)
-            messages = template_messages(value)
+            refuse_unsupported(asked.input)
+            sampling = sampling_parameters(asked.input, model.context_tokens, template.facts.sampling)
+            messages = template_messages(asked.input)
             loop = asyncio.get_running_loop()
-            prompt = await loop.run_in_executor(self._executor, template.render, messages)
+            prompt = await loop.run_in_executor(self._executor, template.render, messages, asked.continue_after)
             request = TritonRequest(
                 request_id=uuid.uuid4().hex,
                 model=model.name,
@@ -80,7 +80,7 @@ class Answering:
                 async for piece in pieces:
                     if facts.first_piece_seconds is None:
                         facts.first_piece_seconds = time.monotonic() - started_at
-                        yield _started(model, request)
+                        yield _started(model, request, continues=bool(asked.continue_after))
                     _count(facts, piece)
                     if piece.text or piece.logprobs or piece.finish_reason:
                         yield _delta(piece)
@@ -89,9 +89,12 @@ class Answering:
             model.leave()
 
 
-def _started(model: LocalModel, request: TritonRequest) -> completion.CompletionStarted:
+def _started(model: LocalModel, request: TritonRequest, *, continues: bool) -> completion.CompletionStarted:
     return completion.CompletionStarted(
-        provider=model.config.provider, upstream_model=request.triton_model, upstream_id=request.request_id
+        provider=model.config.provider,
+        upstream_model=request.triton_model,
+        upstream_id=request.request_id,
+        continues_exactly=continues,
     )
 
 

@@ -48,11 +48,12 @@ class ChatTemplate:
         longest_first = sorted(facts.control_tokens, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
-    def render(self, messages: Sequence[TemplateMessage]) -> str:
+    def render(self, messages: Sequence[TemplateMessage], continue_after: str = "") -> str:
         """Gives the prompt that the model is to go on from. Not for the event loop: long texts take milliseconds.
 
         Args:
             messages: the conversation; what looks like a control token in them stays text.
+            continue_after: the beginning of the answer, when the model is to go on after it; text as well.
 
         Raises:
             MycelError: INVALID_ARGUMENT, when the template refuses the conversation, such as for its order of roles.
@@ -70,8 +71,8 @@ class ChatTemplate:
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise invalid("messages", "the model's chat template cannot render them") from error
         if self.facts.adds_bos and self.facts.bos_token:
-            return prompt.removeprefix(self.facts.bos_token)  # or it would be there twice
-        return prompt
+            prompt = prompt.removeprefix(self.facts.bos_token)  # or it would be there twice
+        return prompt + self._as_text(continue_after)
 
     def _as_text(self, content: str) -> str:
         """Breaks the spelling of every control token, so that no message can speak for another role.

@@ -12,11 +12,9 @@ from mycel.error.v1.error_reason_pb2 import ErrorReason
 from services.common.config import MeshConfig, ModelConfig
 from services.common.config.schema import gguf_path
 from services.common.errors import MycelError
+from services.common.triton_server.configured import DEFAULT_CONTEXT_TOKENS
 from services.inference.chat_template import ChatTemplate
 from services.inference.model_file import ModelFileError, read_prompt_facts
-
-DEFAULT_CONTEXT: Final = 4096
-"""Tokens of context for a model whose configuration does not say; the supervisor gives Triton the same."""
 
 _WAITING: Final = 64
 """How many calls may wait for one of a model's slots, as in Triton's own queue."""
@@ -42,7 +40,7 @@ class LocalModel:
 
     @property
     def context_tokens(self) -> int:
-        return self.config.context or DEFAULT_CONTEXT
+        return self.config.context or DEFAULT_CONTEXT_TOKENS
 
     def info(self) -> completion.ModelInfo:
         """Describes the model."""

@@ -42,7 +42,7 @@ class CompletionServicer(CompletionServiceServicer):
         )
         facts = AnswerFacts()
         try:
-            async with aclosing(self._answering.stream(model, request.input, deadline, facts)) as events:
+            async with aclosing(self._answering.stream(model, request, deadline, facts)) as events:
                 async for event in events:
                     yield _response(event)
         finally:

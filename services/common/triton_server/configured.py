@@ -11,7 +11,7 @@ from services.common.triton_server.repository import LlamaModel
 from services.common.triton_server.runtime import TritonSetupError
 
 _GGUF_MAGIC: Final = b"GGUF"
-_DEFAULT_CONTEXT: Final = 4096
+DEFAULT_CONTEXT_TOKENS: Final = 4096
 """Tokens of context for a local model whose configuration does not say."""
 
 
@@ -32,7 +32,7 @@ def configured_models(mesh: MeshConfig, config_path: Path) -> tuple[LlamaModel, 
         if path is None:
             raise TritonSetupError(f"{field}: is needed, since MYCEL_TRITON names no other server")
         _check_gguf(field, path)
-        context = model.context or _DEFAULT_CONTEXT
+        context = model.context or DEFAULT_CONTEXT_TOKENS
         models.append(LlamaModel(model.model or name, path, context, slots=model.slots))
     return tuple(models)
 

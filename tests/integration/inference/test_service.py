@@ -88,6 +88,14 @@ async def test_control_tokens_in_a_message_stay_text(service) -> None:
     assert crafted.usage.prompt_tokens == plain.usage.prompt_tokens + len("\u200b".encode())
 
 
+async def test_goes_on_exactly_after_an_answer_that_broke_off(service, tiny: TinyModel) -> None:
+    wanted = request()
+    wanted.continue_after = "Hyphae carry water"
+    got = await answer(service, wanted)
+    assert got.events[0].started.continues_exactly
+    assert wanted.continue_after + got.text == tiny.answer
+
+
 async def test_log_probabilities(service) -> None:
     got = await answer(service, request(logprobs=True, top_logprobs=2, max_tokens=3))
     records = [record for delta in got.deltas for record in delta.logprobs]

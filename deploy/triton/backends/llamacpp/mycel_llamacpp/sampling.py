@@ -78,9 +78,9 @@ def _json_grammar(schema: object, check_grammar: Callable[[str], str]) -> str:
         # Free white space lets a small model print blanks until max_tokens.
         schema = {"x-guidance": {"whitespace_flexible": False}, **schema}
     grammar = "%llguidance {}\nstart: %json " + json.dumps(schema)
-    error = check_grammar(grammar)
-    if error:
-        reason = error.partition("\n")[0]
+    problem = check_grammar(grammar)
+    if problem:
+        reason = problem.partition("\n")[0]
         raise InvalidRequestError(f"structured_outputs: the schema cannot be compiled: {reason}")
     return grammar
 
