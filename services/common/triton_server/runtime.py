@@ -38,7 +38,7 @@ class TritonRuntime:
         folder = folder.absolute()
         try:
             stamp = json.loads((folder / _STAMP).read_text())
-            found = cls(folder, stamp["python"], Path(stamp["library_folder"]))
+            found = cls(folder, str(stamp["python"]), Path(stamp["library_folder"]))
         except FileNotFoundError:
             raise TritonSetupError(f"no Triton runtime in {folder}: run `make setup`") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
