@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from services.common.config import MeshConfig, load_config
-from services.common.settings import number
+from services.common.settings import SettingsError, number
 
 _LONGEST_CALL_SECONDS: Final = 3600
 
@@ -40,8 +40,16 @@ class InferenceSettings:
         loaded = load_config()
         return cls(
             listen=os.environ.get("MYCEL_INFERENCE_LISTEN", "127.0.0.1:50054"),
-            triton=os.environ.get("MYCEL_TRITON", "127.0.0.1:8001"),
+            triton=_address("MYCEL_TRITON", "127.0.0.1:8001"),
             config=loaded.mesh,
             config_folder=loaded.path.parent,
             call_seconds=number("MYCEL_INFERENCE_CALL_SECONDS", 600.0, least=1, most=_LONGEST_CALL_SECONDS),
         )
+
+
+def _address(name: str, default: str) -> str:
+    text = os.environ.get(name, default)
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise SettingsError(f"{name}: {text!r} is not host:port")
+    return text

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
 
 from services.common.errors import MycelError
+from services.inference.chat_template import ChatTemplate
 from services.inference.model_file import ModelFileError
 from services.inference.models import LocalModel, LocalModels, load_template
 from services.inference.triton_client import TritonClient
@@ -17,7 +19,10 @@ from services.inference.triton_client import TritonClient
 _log = logging.getLogger("mycel.inference")
 
 _EAGER_SECONDS: Final = 0.2
-"""How often Triton is asked while a model is not ready."""
+"""How often Triton is asked while it serves nothing."""
+
+_READ_AGAIN_SECONDS: Final = 10.0
+"""How often a model's file is read that was of no use: it takes seconds for a large one."""
 
 
 class ModelWatch:
@@ -50,28 +55,42 @@ class ModelWatch:
         self._every_seconds = every_seconds
         self._on_change = on_change
         self._serving = False
+        self._read_again_at: dict[str, float] = {}
 
     async def run(self) -> None:
         """Watches until cancelled."""
         while True:
-            for model in self._models.all():
-                await self._look_at(model)
-            unready = [model for model in self._models.all() if model.unavailable_reason]
-            # With several models, the ones that are there are served; without any there is nothing to wait for.
-            await self._report(serving=not unready or len(unready) < len(self._models.all()))
-            await asyncio.sleep(_EAGER_SECONDS if unready else self._every_seconds)
+            try:
+                await self._look()
+            except Exception:  # noqa: BLE001 - or health would stay as it is for good
+                _log.exception("looking at the models failed")
+            await asyncio.sleep(self._every_seconds if self._serving else _EAGER_SECONDS)
+
+    async def _look(self) -> None:
+        models = self._models.all()
+        for model in models:
+            await self._look_at(model)
+        # Of several models, those that are ready are served; without any there is nothing to wait for.
+        await self._report(serving=not models or any(not model.unavailable_reason for model in models))
 
     async def _look_at(self, model: LocalModel) -> None:
         before = model.unavailable_reason
         try:
             if model.template is None:
-                loop = asyncio.get_running_loop()
-                model.template = await loop.run_in_executor(self._executor, load_template, model, self._config_folder)
+                model.template = await self._template(model)
             model.unavailable_reason = await self._client.unready_reason(model.triton_name)
         except (ModelFileError, MycelError) as error:
             model.unavailable_reason = str(error)
         if model.unavailable_reason != before:
             _log.info("%s: %s", model.name, model.unavailable_reason or "ready")
+
+    async def _template(self, model: LocalModel) -> ChatTemplate:
+        now = time.monotonic()
+        if now < self._read_again_at.get(model.name, now):
+            raise ModelFileError(model.unavailable_reason)
+        self._read_again_at[model.name] = now + _READ_AGAIN_SECONDS
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, load_template, model, self._config_folder)
 
     async def _report(self, *, serving: bool) -> None:
         if serving != self._serving:
