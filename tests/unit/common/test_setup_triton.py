@@ -35,7 +35,7 @@ def test_runtime_that_lacks_a_part_is_made_again(runtime: Path, missing: str) ->
 def test_without_libpython_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(SetupError, match="apt install libpython3.11"):
+    with pytest.raises(SetupError, match=r"apt install libpython3\.11"):
         find_interpreter()
 
 
