@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import grpc
+import psutil
 import pytest
 from mycel.chat.v1 import types_pb2 as chat
 from mycel.completion.v1 import completion_service_pb2 as completion
@@ -276,11 +277,15 @@ async def test_killed_triton_ends_a_stream_with_a_retryable_error(tmp_path, trit
             await service.wait_until(STATUS.SERVING)
             call = service.stream(request(model="endless-local", max_tokens=30_000))
             await call.read()
+            stubs = psutil.Process(triton.process.pid).children(recursive=True)
+            assert stubs
             triton.process.kill()
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 while await call.read() is not grpc.aio.EOF:
                     pass
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            _, alive = await asyncio.to_thread(psutil.wait_procs, stubs, timeout=60)
+            assert not alive, "a stub goes on without its server"
 
 
 async def test_model_without_a_usable_file_says_why(tmp_path, tiny: TinyModel) -> None:

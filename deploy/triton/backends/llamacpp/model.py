@@ -22,6 +22,7 @@ import triton_python_backend_utils as pb_utils
 from mycel_llamacpp.engine import EngineSettings, check_grammar, load_engine
 from mycel_llamacpp.failures import InvalidRequestError, NotAcceptingError, RequestCancelledError
 from mycel_llamacpp.generation import Generation
+from mycel_llamacpp.parent import exit_with_parent
 from mycel_llamacpp.replies import Reply
 from mycel_llamacpp.sampling import parse_sampling
 from mycel_llamacpp.spans import GenerateSpan, Spans
@@ -33,6 +34,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the model; an exception makes Triton report the load as failed, with its text."""
+        exit_with_parent()
         started = time.monotonic()
         settings = EngineSettings.read(Path(pb_utils.get_model_dir()) / "model.json")
         self._name = args["model_name"]
