@@ -111,6 +111,20 @@ async def test_invalidation_by_each_filter(clients: Clients):
     assert (error.reason_name, error.field) == ("INVALID_ARGUMENT", "tenant")
 
 
+async def test_removed_entries_do_not_stand_in_the_way_of_others(clients: Clients):
+    removed = [
+        "What's a semantic cache?",
+        "What does a semantic cache mean?",
+        "Define semantic cache",
+        "Semantic cache?",
+    ]
+    removed.append("What exactly is a semantic cache?")
+    ids = [(await keep(clients.cache, question, "Old.")).entry_id for question in removed]
+    await keep(clients.cache, "Tell me what a semantic cache is", "By meaning.")
+    await clients.cache.Invalidate(pb.InvalidateRequest(tenant="team-a", entry_ids=ids), timeout=10)
+    assert text_of(await look(clients.cache, QUESTION)) == "By meaning."
+
+
 async def test_feedback(clients: Clients):
     entry_id = (await keep(clients.cache, QUESTION, "By meaning.")).entry_id
 
