@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -11,7 +12,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def running_triton(folder: Path, models: Sequence[LlamaModel], *, traces_url: st
     arguments, environment = server_command(runtime, options, os.environ)
     log = folder / "triton.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(arguments, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(arguments, env=environment, stdout=output, stderr=output, start_new_session=True)
     triton = RunningTriton(process, options.ports, options.shared_memory_prefix, log)
     try:
         _wait_until_ready(triton)
@@ -104,6 +105,8 @@ def running_triton(folder: Path, models: Sequence[LlamaModel], *, traces_url: st
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a killed server's Python processes linger
         remove_shared_memory(options.shared_memory_prefix)
 
 
