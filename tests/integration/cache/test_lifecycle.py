@@ -120,7 +120,7 @@ async def test_removed_entries_do_not_stand_in_the_way_of_others(clients: Client
     ]
     removed.append("What exactly is a semantic cache?")
     ids = [(await keep(clients.cache, question, "Old.")).entry_id for question in removed]
-    await keep(clients.cache, "Tell me what a semantic cache is", "By meaning.")
+    await keep(clients.cache, "How would you describe a semantic cache?", "By meaning.")
     await clients.cache.Invalidate(pb.InvalidateRequest(tenant="team-a", entry_ids=ids), timeout=10)
     assert text_of(await look(clients.cache, QUESTION)) == "By meaning."
 
