@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from mycel.chat.v1 import types_pb2 as chat
 
 from services.common.errors import invalid
+
+_LLAMA_DEFAULTS: Final = {"temperature": 0.6, "top_p": 0.9}
+"""What Llama 3 is published with; for models whose file does not say how they want to be sampled."""
 
 
 def sampling_parameters(value: chat.ChatInput, context_tokens: int, defaults: Mapping[str, float]) -> dict[str, Any]:
@@ -23,8 +26,8 @@ def sampling_parameters(value: chat.ChatInput, context_tokens: int, defaults: Ma
         MycelError: INVALID_ARGUMENT for a schema that is not JSON.
     """
     given = value.parameters
-    # The engines' own defaults differ (vLLM's is 16 tokens): both are always said.
-    parameters: dict[str, Any] = {"max_tokens": context_tokens, "temperature": 1.0, **defaults}
+    # Never left to the engine: vLLM's default is 16 tokens.
+    parameters: dict[str, Any] = {"max_tokens": context_tokens, **(defaults or _LLAMA_DEFAULTS)}
     for name in ("max_tokens", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"):
         if given.HasField(name):
             parameters[name] = getattr(given, name)

@@ -23,7 +23,7 @@ from services.inference.vllm_tensors import PieceReader, make_inputs
 
 def test_what_the_caller_does_not_say_comes_from_the_models_file_or_is_said_anyway() -> None:
     asked = chat.ChatInput()
-    assert sampling_parameters(asked, 512, {}) == {"max_tokens": 512, "temperature": 1.0}
+    assert sampling_parameters(asked, 512, {}) == {"max_tokens": 512, "temperature": 0.6, "top_p": 0.9}
     assert sampling_parameters(asked, 512, {"temperature": 0.2, "top_k": 20}) == {
         "max_tokens": 512,
         "temperature": 0.2,
