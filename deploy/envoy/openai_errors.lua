@@ -47,6 +47,9 @@ local GRPC_REASONS = {
   ["14"] = {reason = "BACKEND_UNAVAILABLE", type = "api_error", message = NO_ANSWER},
 }
 
+-- Envoy's text when a call's time is over before its request was complete; it comes with 408.
+local TIME_IS_OVER = "downstream duration timeout"
+
 -- What Envoy answers to gRPC-Web, as the statuses that native gRPC gets.
 local GRPC_STATUS = {["400"] = "3", ["404"] = "12", ["408"] = "4", ["413"] = "8", ["429"] = "8", ["503"] = "14", ["504"] = "4"}
 
@@ -101,6 +104,8 @@ local function reshape(handle, status)
   if text:sub(1, 8) == '{"code":' then
     message, kind, param, code, better = from_service(text, known)
   else
+    if text == TIME_IS_OVER then better = "504" end
+    known = BY_STATUS[better or status] or OTHER
     message = quoted((text == "" or known.fixed) and known.message or text)
   end
   local now = BY_STATUS[better or status] or OTHER

@@ -206,6 +206,18 @@ async def test_a_deadline_is_kept(door: Door) -> None:
         assert (await client.get("/v1/models")).status_code == 200
 
 
+async def test_a_deadline_that_passes_before_the_body_is_there(door: Door) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: door\r\ngrpc-timeout: 50m\r\ncontent-length: 100\r\n\r\n{{"
+    writer.write(head.encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b'"code":"deadline_exceeded"' in answer
+
+
 async def test_a_router_that_is_down_and_comes_back() -> None:
     async with running_envoy() as door, door.http() as client:
         for _ in range(3):
