@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from mycel.completion.v1 import completion_service_pb2 as completion
 from mycel.error.v1.error_reason_pb2 import ErrorReason
+from pydantic import SecretStr
 
-from services.common.config import MeshConfig, ModelConfig, ProviderConfig
+from services.common.config import Kind, MeshConfig, ModelConfig, ProviderConfig
 from services.common.errors import MycelError
 from services.common.settings import SettingsError, secret
-from services.provider.adapter import Adapter
-from services.provider.kinds.openai import OpenAIAdapter
+from services.provider.adapter import Account, Adapter
+from services.provider.capabilities import Model, configured
+from services.provider.kinds import anthropic, azure_openai, ollama, openai
+
+_KINDS: Final[Mapping[Kind, Callable[[Account], Adapter]]] = {
+    "openai": openai.connect,
+    "azure_openai": azure_openai.connect,
+    "anthropic": anthropic.connect,
+    "ollama": ollama.connect,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,15 @@ class Off:
     """A provider that cannot be asked, and why."""
 
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model and who serves it."""
+
+    provider: str
+    adapter: Adapter
+    model: Model
 
 
 class Registry:
@@ -37,7 +55,7 @@ class Registry:
         needed = {model.provider for model in config.hosted_models().values()}
         return cls(config, {name: _set_up(name, config.providers[name]) for name in sorted(needed)})
 
-    def find(self, name: str) -> tuple[Adapter, ModelConfig]:
+    def find(self, name: str) -> Served:
         """Gives who serves a model.
 
         Raises:
@@ -59,11 +77,31 @@ class Registry:
                 f"the provider {model.provider} is off: {provider.why}",
                 metadata={"provider": model.provider, "why": provider.why},
             )
-        return provider, model
+        return Served(model.provider, provider, configured(name, model, provider.facts(model.model or name)))
+
+    def embedder(self) -> str:
+        """Gives the name of the model that embeds when none is named.
+
+        Raises:
+            MycelError: MODEL_NOT_FOUND: none is configured.
+        """
+        for name, model in self._models.items():
+            provider = self._providers[model.provider]
+            if not isinstance(provider, Off):
+                can = configured(name, model, provider.facts(model.model or name)).capabilities
+                if can.embeddings and not can.chat:
+                    return name
+        raise MycelError(
+            ErrorReason.ERROR_REASON_MODEL_NOT_FOUND, "model: no embedding model is configured", field="model"
+        )
 
     def models(self) -> list[completion.ModelInfo]:
         """Describes every hosted model."""
         return [self._describe(name, model) for name, model in sorted(self._models.items())]
+
+    def providers(self) -> list[completion.ProviderStatus]:
+        """Tells how every provider is."""
+        return [self._status(name, provider) for name, provider in sorted(self._providers.items())]
 
     async def aclose(self) -> None:
         """Closes every provider's connections."""
@@ -73,26 +111,48 @@ class Registry:
 
     def _describe(self, name: str, model: ModelConfig) -> completion.ModelInfo:
         provider = self._providers[model.provider]
-        off = provider.why if isinstance(provider, Off) else ""
-        return completion.ModelInfo(
+        info = completion.ModelInfo(
             name=name,
             provider=model.provider,
             provider_kind=self._config.providers[model.provider].kind,
-            available=not off,
-            unavailable_reason=off,
+            available=not isinstance(provider, Off),
             context_length=model.context or 0,
             description=model.description,
         )
+        if isinstance(provider, Off):
+            info.unavailable_reason = provider.why
+        else:
+            known = configured(name, model, provider.facts(model.model or name)).capabilities
+            info.context_length = known.context
+            info.capabilities.CopyFrom(known.message())
+        return info
+
+    def _status(self, name: str, provider: Adapter | Off) -> completion.ProviderStatus:
+        config = self._config.providers[name]
+        status = completion.ProviderStatus(name=name, kind=config.kind, quota_group=config.quota_group or name)
+        if isinstance(provider, Off):
+            status.why_off = provider.why
+        else:
+            status.on = True
+            provider.standing.fill(status)
+        return status
 
 
 def _set_up(name: str, config: ProviderConfig) -> Adapter | Off:
-    variable = config.key_variable or "OPENAI_API_KEY"
     try:
-        key = secret(variable)
+        key = secret(config.key_variable) if config.key_variable else None
+        if key is None and not config.key_is_optional:
+            return Off(f"{config.key_variable} is not set")
+        headers = {header: _header(value) for header, value in config.headers.items()}
+        return _KINDS[config.kind](Account(name, config, key, headers))
     except SettingsError as error:
         return Off(str(error))
-    if key is None:
-        return Off(f"{variable} is not set")
-    if config.kind != "openai":
-        return Off(f"the kind {config.kind} is not there yet")
-    return OpenAIAdapter(name, config, key)
+
+
+def _header(value: str) -> SecretStr:
+    if not value.startswith("$"):
+        return SecretStr(value)
+    found = secret(value.removeprefix("$"))
+    if found is None:
+        raise SettingsError(f"{value.removeprefix('$')} is not set")
+    return found

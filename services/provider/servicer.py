@@ -12,6 +12,8 @@ from mycel.completion.v1 import completion_service_pb2 as completion
 from mycel.completion.v1.completion_service_pb2_grpc import CompletionServiceServicer
 from opentelemetry import trace
 
+from services.common.errors import MycelError
+from services.provider import requirements
 from services.provider.registry import Registry
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -26,34 +28,44 @@ class CompletionServicer(CompletionServiceServicer):
     async def StreamCompletion(
         self, request: completion.StreamCompletionRequest, context: Context
     ) -> AsyncIterator[completion.StreamCompletionResponse]:
-        adapter, model = self._registry.find(request.model)
-        upstream = model.model or request.model
+        served = self._registry.find(request.model)
         span = trace.get_current_span()
         span.set_attributes(
             {
                 "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": model.provider,
-                "gen_ai.request.model": upstream,
+                "gen_ai.provider.name": served.provider,
+                "gen_ai.request.model": served.model.upstream,
             }
         )
-        async with aclosing(adapter.stream(upstream, request.input)) as events:
-            async for event in events:
-                match event:
-                    case completion.CompletionStarted():
-                        span.set_attribute("gen_ai.response.model", event.upstream_model)
-                        yield completion.StreamCompletionResponse(started=event)
-                    case chat.ChoiceDelta():
-                        yield completion.StreamCompletionResponse(delta=event)
-                    case completion.CompletionCompleted():
-                        span.set_attributes(
-                            {
-                                "gen_ai.usage.input_tokens": event.usage.prompt_tokens,
-                                "gen_ai.usage.output_tokens": event.usage.completion_tokens,
-                            }
-                        )
-                        yield completion.StreamCompletionResponse(completed=event)
+        requirements.check(served.model, request.input)
+        try:
+            async with aclosing(served.adapter.stream(served.model, request.input)) as events:
+                async for event in events:
+                    yield _response(event, span)
+        except MycelError as error:
+            served.adapter.standing.saw_failure(error)
+            raise
 
     async def ListModels(
         self, request: completion.ListModelsRequest, context: Context
     ) -> completion.ListModelsResponse:
-        return completion.ListModelsResponse(models=self._registry.models())
+        return completion.ListModelsResponse(models=self._registry.models(), providers=self._registry.providers())
+
+
+def _response(
+    event: completion.CompletionStarted | chat.ChoiceDelta | completion.CompletionCompleted, span: trace.Span
+) -> completion.StreamCompletionResponse:
+    match event:
+        case completion.CompletionStarted():
+            span.set_attribute("gen_ai.response.model", event.upstream_model)
+            return completion.StreamCompletionResponse(started=event)
+        case chat.ChoiceDelta():
+            return completion.StreamCompletionResponse(delta=event)
+        case completion.CompletionCompleted():
+            span.set_attributes(
+                {
+                    "gen_ai.usage.input_tokens": event.usage.prompt_tokens,
+                    "gen_ai.usage.output_tokens": event.usage.completion_tokens,
+                }
+            )
+            return completion.StreamCompletionResponse(completed=event)

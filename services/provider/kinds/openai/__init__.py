@@ -1,5 +1,5 @@
 """OpenAI, and every server that speaks its chat completions API, through the official SDK."""
 
-from services.provider.kinds.openai.client import OpenAIAdapter
+from services.provider.kinds.openai.client import OpenAIAdapter, connect
 
-__all__ = ["OpenAIAdapter"]
+__all__ = ["OpenAIAdapter", "connect"]

@@ -1,8 +1,8 @@
-"""What the SDK raises, as the contract's reasons. No message repeats what was sent: it could hold a key or a prompt."""
+"""What the SDK raises, as the contract's reasons."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Final
 
 import httpx2 as httpx
@@ -10,86 +10,56 @@ import openai
 from mycel.error.v1.error_reason_pb2 import ErrorReason
 
 from services.common.errors import MycelError, Reason
+from services.provider import guard
+from services.provider.failures import Refusal, late, malformed, of_refusal, text_of, unreachable
 
-_OVERLOADED: Final = frozenset({503, 529})
-_QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-_SECRET: Final = re.compile(r"\b(?:sk|key)-[A-Za-z0-9_*-]+")
-_MESSAGE_CHARACTERS: Final = 300
+_WORDS: Final[Mapping[str, Reason]] = {
+    "insufficient_quota": ErrorReason.ERROR_REASON_QUOTA_EXHAUSTED,
+    "billing_hard_limit_reached": ErrorReason.ERROR_REASON_QUOTA_EXHAUSTED,
+    "rate_limit_exceeded": ErrorReason.ERROR_REASON_RATE_LIMITED,
+    "server_is_overloaded": ErrorReason.ERROR_REASON_OVERLOADED,
+    "overloaded_error": ErrorReason.ERROR_REASON_OVERLOADED,
+    "invalid_api_key": ErrorReason.ERROR_REASON_BACKEND_AUTH,
+    "context_length_exceeded": ErrorReason.ERROR_REASON_CONTEXT_TOO_LONG,
+    "exceed_context_size_error": ErrorReason.ERROR_REASON_CONTEXT_TOO_LONG,
+    "content_filter": ErrorReason.ERROR_REASON_CONTENT_FILTERED,
+    "content_policy_violation": ErrorReason.ERROR_REASON_CONTENT_FILTERED,
+    "model_not_found": ErrorReason.ERROR_REASON_BACKEND_MODEL_MISSING,
+    "DeploymentNotFound": ErrorReason.ERROR_REASON_BACKEND_MODEL_MISSING,
+    "unsupported_parameter": ErrorReason.ERROR_REASON_UNSUPPORTED_FEATURE,
+    "unsupported_value": ErrorReason.ERROR_REASON_UNSUPPORTED_FEATURE,
+}
 
 
-def translate(error: Exception, provider: str) -> MycelError:
+def translate(error: Exception, provider: str) -> MycelError:  # noqa: PLR0911 - a line for each sort of failure
     """Gives the reason of a failed call.
 
     Args:
         error: what the SDK or its HTTP client raised.
         provider: the provider's name in the mesh.
     """
+    ours = guard.cause(error)
+    if ours is not None:
+        return ours
     match error:
+        case openai.APITimeoutError() if isinstance(error.__cause__, httpx.ConnectTimeout):
+            return unreachable(provider, "could not be reached in time")
         case openai.APITimeoutError() | httpx.TimeoutException():
-            return _error(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, provider, "did not answer in time")
+            return late(provider)
         case openai.APIStatusError():
-            return _of_status(error, provider)
+            return of_refusal(_refusal(error, error.status_code, error.response.headers), provider, _WORDS)
         case openai.APIResponseValidationError():
-            return _error(ErrorReason.ERROR_REASON_BACKEND_MALFORMED, provider, "its answer was not understood")
+            return malformed(provider)
         case openai.APIConnectionError() | httpx.TransportError() | httpx.StreamError():
-            return _error(ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, provider, "could not be reached, or broke off")
+            return unreachable(provider)
         case openai.APIError():
-            return _error(ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, provider, _told(error))
+            return of_refusal(_refusal(error, 0, {}), provider, _WORDS)
         case _:
-            return _error(ErrorReason.ERROR_REASON_BACKEND_MALFORMED, provider, "its answer was not understood")
+            return malformed(provider)
 
 
-def _of_status(error: openai.APIStatusError, provider: str) -> MycelError:
-    retry_after = _retry_after(error.response.headers)
-    told = _told(error)
-    match error:
-        case openai.RateLimitError():
-            spent = error.code in _QUOTA_CODES
-            reason = ErrorReason.ERROR_REASON_QUOTA_EXHAUSTED if spent else ErrorReason.ERROR_REASON_RATE_LIMITED
-            return _error(reason, provider, told, retry_after=retry_after)
-        case openai.AuthenticationError() | openai.PermissionDeniedError():
-            # The provider's own words may repeat a part of the key.
-            return _error(ErrorReason.ERROR_REASON_BACKEND_AUTH, provider, "refused the configured key")
-        case openai.NotFoundError():
-            return _error(ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, provider, f"has no such model: {told}")
-        case openai.BadRequestError() | openai.UnprocessableEntityError() | openai.ConflictError():
-            return _of_bad_request(error, provider, told)
-        case _ if error.status_code in _OVERLOADED:
-            return _error(ErrorReason.ERROR_REASON_OVERLOADED, provider, told, retry_after=retry_after)
-        case _:
-            return _error(ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, provider, f"answered {error.status_code}")
-
-
-def _of_bad_request(error: openai.APIStatusError, provider: str, told: str) -> MycelError:
-    match error.code:
-        case "context_length_exceeded":
-            return _error(ErrorReason.ERROR_REASON_CONTEXT_TOO_LONG, provider, told, field="messages")
-        case "content_filter" | "content_policy_violation":
-            return _error(ErrorReason.ERROR_REASON_CONTENT_FILTERED, provider, told, field="messages")
-        case _:
-            field = error.param or "messages"
-            return _error(ErrorReason.ERROR_REASON_INVALID_ARGUMENT, provider, told, field=field)
-
-
-def _error(
-    reason: Reason, provider: str, told: str, *, field: str = "", retry_after: float | None = None
-) -> MycelError:
-    return MycelError(
-        reason, f"{provider}: {told}", field=field, metadata={"provider": provider}, retry_after=retry_after
-    )
-
-
-def _told(error: openai.APIError) -> str:
-    """Gives the provider's message, without what looks like a key, and not at any length."""
-    text = " ".join(_SECRET.sub("[key]", error.message).split())
-    return text[:_MESSAGE_CHARACTERS] or "gave no message"
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Reads `retry-after-ms`, or `retry-after` in seconds."""
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        try:
-            return max(float(headers[name]) * scale, 0.0)
-        except (KeyError, ValueError):
-            continue
-    return None
+def _refusal(error: openai.APIError, status: int, headers: Mapping[str, str]) -> Refusal:
+    # Compatible servers give the words in either place.
+    code = next((word for word in (error.code, error.type) if word in _WORDS), error.code or "")
+    message = text_of(error.body, "message") or text_of(error.body, "error", "message") or text_of(error.body, "error")
+    return Refusal(status, message, str(code), str(error.param or ""), headers)

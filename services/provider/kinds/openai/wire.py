@@ -31,9 +31,15 @@ _FINISH: Final = {
 }
 
 
-def request(model: str, value: chat.ChatInput) -> dict[str, Any]:
-    """Gives the keyword arguments of the SDK's `chat.completions.create`, streaming aside."""
-    body: dict[str, Any] = {"model": model, "messages": [_message(message) for message in value.messages]}
+def request(model: str, value: chat.ChatInput, *, newer_names: bool = True) -> dict[str, Any]:
+    """Gives the keyword arguments of the SDK's `chat.completions.create`, streaming aside.
+
+    Args:
+        model: the provider's name of the model.
+        value: the input.
+        newer_names: whether the developer's role and `max_completion_tokens` are known; else `system`, `max_tokens`.
+    """
+    body: dict[str, Any] = {"model": model, "messages": [_message(message, newer_names) for message in value.messages]}
     if value.tools:
         body["tools"] = [_tool(tool) for tool in value.tools]
     match value.tool_choice.WhichOneof("choice"):
@@ -44,7 +50,7 @@ def request(model: str, value: chat.ChatInput) -> dict[str, Any]:
     response_format = _response_format(value.response_format)
     if response_format is not None:
         body["response_format"] = response_format
-    return body | _parameters(value.parameters)
+    return body | _parameters(value.parameters, newer_names)
 
 
 def delta(choice: Choice) -> chat.ChoiceDelta:
@@ -66,7 +72,7 @@ def delta(choice: Choice) -> chat.ChoiceDelta:
                 token_bytes=bytes(token.bytes or ()),
                 top=[
                     chat.TopLogprob(token=top.token, logprob=top.logprob, token_bytes=bytes(top.bytes or ()))
-                    for top in token.top_logprobs
+                    for top in token.top_logprobs or ()
                 ],
             )
             for token in logprobs or ()
@@ -87,8 +93,11 @@ def usage(told: CompletionUsage) -> chat.Usage:
     )
 
 
-def _message(message: chat.Message) -> dict[str, Any]:
-    body: dict[str, Any] = {"role": _ROLES[message.role]}
+def _message(message: chat.Message, newer_names: bool) -> dict[str, Any]:
+    role = message.role
+    if role == chat.ROLE_DEVELOPER and not newer_names:
+        role = chat.ROLE_SYSTEM
+    body: dict[str, Any] = {"role": _ROLES[role]}
     if message.content:
         body["content"] = _content(message)
     if message.name:
@@ -152,11 +161,11 @@ def _response_format(wanted: chat.ResponseFormat) -> dict[str, Any] | None:
             return None
 
 
-def _parameters(given: chat.GenerationParameters) -> dict[str, Any]:
+def _parameters(given: chat.GenerationParameters, newer_names: bool) -> dict[str, Any]:
     body: dict[str, Any] = {
         name: getattr(given, ours)
         for name, ours in (
-            ("max_completion_tokens", "max_tokens"),
+            ("max_completion_tokens" if newer_names else "max_tokens", "max_tokens"),
             ("temperature", "temperature"),
             ("top_p", "top_p"),
             ("seed", "seed"),
