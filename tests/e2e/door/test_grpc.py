@@ -13,7 +13,7 @@ from grpc_status.rpc_status import from_call
 from mycel.chat.v1 import chat_service_pb2 as chat_pb
 from mycel.chat.v1 import types_pb2
 
-from tests.e2e.door.conftest import AUTHORIZATION, Door, conversation, question
+from tests.e2e.door.door import AUTHORIZATION, Door, conversation, question
 
 UNCACHED = (AUTHORIZATION, ("x-mycel-cache", "off"))
 

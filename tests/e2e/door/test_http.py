@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.door.conftest import Door
+from tests.e2e.door.door import Door
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Who carries water?"}]
@@ -179,9 +179,7 @@ async def test_an_unknown_model_names_the_known_ones(door: Door, model: str) -> 
     await door.works()
 
 
-@pytest.mark.parametrize(
-    "authorization", ["", "mycel-dev", "Bearer", "Bearer wrong", "Basic bXljZWw6ZGV2", "Bearer é"]
-)
+@pytest.mark.parametrize("authorization", ["", "mycel-dev", "Bearer", "Bearer wrong", "Basic bXljZWw6ZGV2", "Bearer é"])
 @pytest.mark.parametrize("path", [CHAT, "/v1/models", "/v1/embeddings"])
 async def test_a_wrong_key(door: Door, authorization: str, path: str) -> None:
     async with door.http() as client:
