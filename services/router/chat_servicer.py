@@ -47,6 +47,8 @@ class ChatServicer(ChatServiceServicer):
                         mark_closed(event)
                         completed = chat_service.ChatCompleted(usage=event.usage, summary=event.summary)
                         yield chat_service.StreamChatResponse(completed=completed)
+                    case chat_service.ProviderSwitched():
+                        yield chat_service.StreamChatResponse(provider_switched=event)
                     case _:
                         yield chat_service.StreamChatResponse(delta=event)
 

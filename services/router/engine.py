@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from mycel.cache.v1 import cache_service_pb2 as cache
 from mycel.chat.v1 import chat_service_pb2 as chat_service
 from mycel.chat.v1 import types_pb2 as chat
-from mycel.completion.v1 import completion_service_pb2 as completion
-from mycel.error.v1.error_reason_pb2 import ErrorReason
 
 from services.common.deadline import Deadline
-from services.common.errors import MycelError, internal
+from services.common.errors import MycelError
 from services.router.accumulate import Accumulator, replay
-from services.router.catalogue import Candidate, Catalogue, Plan
-from services.router.ports import BackendPort, CacheMode, CachePort, Call
+from services.router.answering import Answerer, Began, Ended
+from services.router.asking import Record
+from services.router.catalogue import Catalogue, Plan
+from services.router.ports import CacheMode, CachePort, Call
 
 _log = logging.getLogger(__name__)
 
@@ -54,15 +54,7 @@ class Closed:
     summary: chat_service.CallSummary
 
 
-Event: TypeAlias = Opened | chat.ChoiceDelta | Closed
-
-
-@dataclass(slots=True)
-class _Attempts:
-    """The attempts of one call."""
-
-    begun: int = 0
-    failures: dict[str, MycelError] = field(default_factory=dict)
+Event: TypeAlias = Opened | chat.ChoiceDelta | chat_service.ProviderSwitched | Closed
 
 
 class ChatEngine:
@@ -72,7 +64,7 @@ class ChatEngine:
         self,
         catalogue: Catalogue,
         cache_port: CachePort,
-        backends: Mapping[str, BackendPort],
+        answerer: Answerer,
         store: Callable[[cache.StoreRequest], None],
     ) -> None:
         """Makes an engine.
@@ -80,12 +72,12 @@ class ChatEngine:
         Args:
             catalogue: the models and who serves them.
             cache_port: the cache.
-            backends: the services that answer, by the name that candidates give.
+            answerer: asks the models.
             store: takes an answer to keep, without waiting for it.
         """
         self._catalogue = catalogue
         self._cache = cache_port
-        self._backends = backends
+        self._answerer = answerer
         self._store = store
 
     async def answer(self, call: Call) -> AsyncGenerator[Event, None]:
@@ -101,11 +93,32 @@ class ChatEngine:
             for event in _events_of_hit(found.hit, plan):
                 yield event
             return
-        kind = "bypass" if call.cache_mode is CacheMode.OFF else "miss"
-        attempts = _Attempts()
-        async with aclosing(self._ask(call, plan, deadline, attempts)) as stream:
-            async for event in self._relay(call, plan, stream, kind, attempts, found):
+        async with aclosing(self._answer_from_models(call, plan, deadline, found)) as events:
+            async for event in events:
                 yield event
+
+    async def _answer_from_models(
+        self, call: Call, plan: Plan, deadline: Deadline, found: cache.LookupResponse | None
+    ) -> AsyncGenerator[Event, None]:
+        """Asks the plan's candidates, and hands a whole answer to the store."""
+        kind = "bypass" if call.cache_mode is CacheMode.OFF else "miss"
+        record = Record()
+        answer = Accumulator()
+        async with aclosing(self._answerer.answer(call.value, plan.candidates, deadline, record)) as events:
+            async for event in events:
+                match event:
+                    case Began(candidate):
+                        yield _opened(kind, plan, candidate.model, candidate.provider, record.begun)
+                    case Ended():
+                        stored = _stored(event, answer)
+                        if event.whole:
+                            self._keep(call, stored, found)
+                        yield Closed(event.usage, _summary(kind, plan, stored, record.begun))
+                    case chat.ChoiceDelta():
+                        answer.add(event)
+                        yield event
+                    case _:
+                        yield event
 
     async def _look_up(self, call: Call) -> cache.LookupResponse | None:
         """Asks the cache. A cache that is slow, down or broken is a miss, never an error."""
@@ -117,69 +130,6 @@ class ChatEngine:
         except MycelError as error:
             _log.warning("cache lookup failed: %s", error.reason_name, extra={"reason": error.reason_name})
             return None
-
-    async def _ask(
-        self, call: Call, plan: Plan, deadline: Deadline, attempts: _Attempts
-    ) -> AsyncGenerator[tuple[Candidate, completion.StreamCompletionResponse], None]:
-        """Asks the candidates in order until one begins to answer, and streams that one's events."""
-        for candidate in plan.candidates:
-            attempts.begun += 1
-            request = completion.StreamCompletionRequest(model=candidate.model, input=call.value)
-            begun = False
-            stream = self._backends[candidate.backend].stream(request, deadline.left())
-            try:
-                async with aclosing(stream):
-                    async for event in stream:
-                        begun = True
-                        yield candidate, event
-                return
-            except MycelError as error:
-                if begun or not error.meaning.failover:
-                    raise
-                attempts.failures[candidate.model] = error
-                _log.info(
-                    "%s failed before its first token: %s",
-                    candidate.model,
-                    error.reason_name,
-                    extra={"model": candidate.model, "reason": error.reason_name},
-                )
-        raise _all_failed(plan, attempts.failures)
-
-    async def _relay(
-        self,
-        call: Call,
-        plan: Plan,
-        stream: AsyncGenerator[tuple[Candidate, completion.StreamCompletionResponse], None],
-        kind: str,
-        attempts: _Attempts,
-        found: cache.LookupResponse | None,
-    ) -> AsyncGenerator[Event, None]:
-        """Turns a backend's events into the caller's, and hands the whole answer to the store."""
-        answer = Accumulator()
-        async for candidate, event in stream:
-            match event.WhichOneof("event"):
-                case "started":
-                    yield _opened(kind, plan, candidate.model, candidate.provider, attempts.begun)
-                case "delta":
-                    answer.add(event.delta)
-                    yield event.delta
-                case "completed":
-                    usage = event.completed.usage
-                    stored = cache.StoredAnswer(
-                        choices=answer.choices(),
-                        usage=usage,
-                        model=candidate.model,
-                        provider=candidate.provider,
-                        cost_usd=candidate.cost(usage),
-                    )
-                    self._keep(call, stored, found)
-                    yield Closed(usage, _summary(kind, plan, stored, attempts.begun))
-                    return
-                case _:
-                    raise MycelError(
-                        ErrorReason.ERROR_REASON_BACKEND_MALFORMED, f"{candidate.provider}: an event of unknown kind"
-                    )
-        raise internal("the backend's stream ended without `completed`")
 
     def _keep(self, call: Call, answer: cache.StoredAnswer, found: cache.LookupResponse | None) -> None:
         if call.cache_mode is CacheMode.OFF:
@@ -193,6 +143,16 @@ class ChatEngine:
 
 def _key(call: Call) -> cache.CacheKey:
     return cache.CacheKey(tenant=call.tenant, scope=call.scope, model=call.model)
+
+
+def _stored(ended: Ended, answer: Accumulator) -> cache.StoredAnswer:
+    return cache.StoredAnswer(
+        choices=answer.choices(),
+        usage=ended.usage,
+        model=ended.candidate.model,
+        provider=ended.candidate.provider,
+        cost_usd=ended.cost_usd,
+    )
 
 
 def _opened(kind: str, plan: Plan, model: str, provider: str, attempts: int) -> Opened:
@@ -222,19 +182,3 @@ def _events_of_hit(hit: cache.Hit, plan: Plan) -> list[Event]:
         *replay(answer.choices),
         Closed(answer.usage, _summary(kind, plan, answer, 0)),
     ]
-
-
-def _all_failed(plan: Plan, failures: Mapping[str, MycelError]) -> MycelError:
-    """Says what happened when every candidate failed: their common reason, or each one's."""
-    errors = list(failures.values())
-    if len({error.reason for error in errors}) == 1:
-        return errors[-1]
-    reasons = {model: error.reason_name for model, error in failures.items()} | dict(plan.skipped)
-    told = "; ".join(f"{model}: {why}" for model, why in reasons.items())
-    waits = [error.retry_after for error in errors if error.retry_after is not None]
-    return MycelError(
-        ErrorReason.ERROR_REASON_NO_CANDIDATE,
-        f"no model could answer: {told}",
-        metadata=reasons,
-        retry_after=min(waits, default=None),
-    )

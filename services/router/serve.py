@@ -13,6 +13,8 @@ from mycel.openai.v1.openai_service_pb2_grpc import add_OpenAIServiceServicer_to
 from services.common.channels import open_channel
 from services.common.server import RunningServer, Service, running_server
 from services.common.telemetry import Telemetry
+from services.router.answering import Answerer
+from services.router.asking import Asker
 from services.router.auth import Tenants
 from services.router.calls import CallReader
 from services.router.catalogue import INFERENCE, PROVIDER, Catalogue
@@ -22,6 +24,7 @@ from services.router.engine import ChatEngine
 from services.router.openai.servicer import OpenAIServicer
 from services.router.ports import BackendPort
 from services.router.refresh import refresh_catalogue
+from services.router.reliability.board import Board
 from services.router.settings import RouterSettings
 from services.router.store_queue import StoreQueue
 
@@ -39,7 +42,9 @@ async def running_router(settings: RouterSettings, telemetry: Telemetry) -> Asyn
         listed = await _open_backends(stack, settings.mesh, Telemetry.disabled())
         queue = StoreQueue(cache)
         catalogue = Catalogue(settings.config)
-        engine = ChatEngine(catalogue, cache, backends, queue.put)
+        board = Board(settings.config.reliability, settings.config.quota_groups())
+        answerer = Answerer(Asker(backends, board), settings.config.reliability)
+        engine = ChatEngine(catalogue, cache, answerer, queue.put)
         tenants = Tenants(settings.config.tenants, development=settings.development_key)
         reader = CallReader(tenants, settings.config.cache, max_seconds=settings.call_seconds)
         chat = ChatServicer(engine, reader)

@@ -43,13 +43,23 @@ class ScriptedBackend(CompletionServiceServicer):
     """Plays a model's steps: events are sent, errors raised, and an asyncio.Event is waited for."""
 
     def __init__(self, scripts: Mapping[str, Iterable[Step]], off: Mapping[str, str] | None = None) -> None:
-        self._scripts = {model: list(steps) for model, steps in scripts.items()}
+        self._scripts = {model: [list(steps)] for model, steps in scripts.items()}
         self._off = dict(off or {})
         self.asked: list[str] = []
         self.requests: list[completion.StreamCompletionRequest] = []
         self.cancelled = asyncio.Event()
         self.waiting = asyncio.Event()
         self.time_remaining: list[float | None] = []
+        self._news = asyncio.Condition()
+
+    def play(self, model: str, *scripts: Sequence[Step]) -> None:
+        """Replaces a model's script, or gives several for the calls to come; the last one is repeated."""
+        self._scripts[model] = [list(steps) for steps in scripts]
+
+    async def until_asked(self, model: str) -> None:
+        """Waits until a model was asked."""
+        async with self._news:
+            await self._news.wait_for(lambda: model in self.asked)
 
     async def StreamCompletion(
         self, request: completion.StreamCompletionRequest, context: Any
@@ -57,8 +67,11 @@ class ScriptedBackend(CompletionServiceServicer):
         self.asked.append(request.model)
         self.requests.append(request)
         self.time_remaining.append(context.time_remaining())
+        async with self._news:
+            self._news.notify_all()
+        scripts = self._scripts[request.model]
         try:
-            for step in self._scripts[request.model]:
+            for step in scripts.pop(0) if len(scripts) > 1 else scripts[0]:
                 if isinstance(step, MycelError):
                     raise step
                 if isinstance(step, asyncio.Event):

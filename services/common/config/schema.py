@@ -129,6 +129,10 @@ class MeshConfig(Part):
         if model.gguf is not None and provider.kind != "triton":
             raise MisplacedError(("models", name, "gguf"), "only a model of a `triton` provider has weights of its own")
 
+    def quota_groups(self) -> dict[str, str]:
+        """Gives each provider's quota group: its own name, unless it shares one."""
+        return {name: provider.quota_group or name for name, provider in self.providers.items()}
+
     def local_models(self) -> dict[str, ModelConfig]:
         """Gives the models that Triton serves."""
         return {name: model for name, model in self.models.items() if self.providers[model.provider].kind == "triton"}

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from mycel.chat.v1 import chat_service_pb2 as chat_service
 from mycel.chat.v1 import types_pb2 as chat
 
 from services.common.errors import MycelError
@@ -91,6 +92,12 @@ def error_event(error: MycelError) -> bytes:
         "code": error.reason_name.lower(),
     }
     return b"data: " + _dump({"error": body}) + b"\n\n"
+
+
+def switch_comment(switch: chat_service.ProviderSwitched) -> bytes:
+    """Announces that another model goes on, as a comment, which readers of server-sent events ignore."""
+    told = _dump({"model": switch.model, "provider": switch.provider, "reason": switch.reason})
+    return b": mycel provider_switched " + told + b"\n\n"
 
 
 def models(entries: Iterable[ModelEntry], created: int) -> bytes:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Final
 
 from google.api.httpbody_pb2 import HttpBody
+from mycel.chat.v1 import chat_service_pb2 as chat_service
 from mycel.embedding.v1 import embedding_service_pb2 as embedding
 from mycel.openai.v1 import openai_service_pb2 as openai_service
 from mycel.openai.v1.openai_service_pb2_grpc import OpenAIServiceServicer
@@ -64,6 +65,8 @@ class OpenAIServicer(OpenAIServiceServicer):
                             yield writer.usage(event.usage) + render.DONE
                         case Closed():
                             raise internal()
+                        case chat_service.ProviderSwitched():
+                            yield render.switch_comment(event)
                         case _ if writer is not None:
                             yield writer.delta(event)
             except MycelError as error:
