@@ -22,7 +22,7 @@ _STOP_SECONDS: Final = 15.0
 
 
 class StartedMeshError(Exception):
-    """`mycel up` did not get ready; the message has what it printed."""
+    """`mycel up` did not get ready, or did not stop; the message says what it printed."""
 
 
 @dataclass(slots=True)
@@ -40,11 +40,14 @@ class StartedMesh:
         """Stops it, and gives the seconds that it took.
 
         Raises:
-            subprocess.TimeoutExpired: it did not end in time.
+            StartedMeshError: it did not end in time.
         """
         begun = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(_STOP_SECONDS)
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise StartedMeshError(f"the mesh did not stop within {_STOP_SECONDS:.0f} s") from None
         return time.monotonic() - begun
 
 
@@ -83,6 +86,8 @@ def started_mesh(home: Path, settings: Mapping[str, str], *, seconds: float = 90
     finally:
         _end(process)
         reader.join(_STOP_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def without_keys(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

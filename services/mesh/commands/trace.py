@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -21,15 +21,19 @@ _SHOWN: Final = (
     "mycel.model",
     "gen_ai.request.model",
     "gen_ai.usage.output_tokens",
-    "rpc.grpc.status_code",
-    "http.status_code",
-    "http.response.status_code",
-    "grpc.status_code",
     "upstream_cluster",
 )
 """Attributes that the table has room for; `--json` has them all."""
 
 _BAR_WIDTH: Final = 24
+_COLUMNS: Final[tuple[tuple[str, Literal["left", "right"]], ...]] = (
+    ("span", "left"),
+    ("service", "left"),
+    ("at ms", "right"),
+    ("ms", "right"),
+    ("", "left"),
+    ("", "left"),
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -53,25 +57,33 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show_trace(trace: dict[str, Any], console: Console) -> None:
     """Prints a trace (see `trace_json`) as a table: the tree, when each step began and how long it took."""
-    table = Table(
-        title=f"trace {trace['trace_id']}: {trace['ms']:.1f} ms, {trace['spans']} spans",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    table.add_column("span", no_wrap=True, overflow="ellipsis")
-    table.add_column("service", no_wrap=True)
-    table.add_column("at ms", justify="right")
-    table.add_column("ms", justify="right")
-    table.add_column("", no_wrap=True)
-    table.add_column("", overflow="ellipsis", no_wrap=True)
-    for prefix, node in _walk(trace["roots"]):
-        name = Text(prefix, style="dim") + Text(_name(node), style="red" if "error" in node else "")
-        timing = (f"{node['offset_ms']:.1f}", f"{node['ms']:.1f}", Text(_bar(node, trace["ms"]), style="cyan"))
-        table.add_row(name, node["service"], *timing, Text(_facts(node), style="dim"))
+    console.print(f"trace {trace['trace_id']}: {trace['ms']:.1f} ms, {trace['spans']} spans")
+    rows = [_row(prefix, node, trace["ms"]) for prefix, node in _walk(trace["roots"])]
+    table = Table(box=None, pad_edge=False)
+    room = console.width
+    for index, (heading, justify) in enumerate(_COLUMNS):
+        # What does not fit is cut at the right: the tree and the times count most.
+        width = min(room, max([len(heading), *(len(row[index]) for row in rows)]))
+        if width <= 0:
+            break
+        table.add_column(heading, width=width, no_wrap=True, overflow="ellipsis", justify=justify)
+        room -= width + 1
+    for row in rows:
+        table.add_row(*row[: len(table.columns)])
     console.print(table)
     if trace["dropped_spans"]:
         console.print(f"{trace['dropped_spans']} further spans were not kept")
+
+
+def _row(prefix: str, node: dict[str, Any], total: float) -> tuple[Text, ...]:
+    return (
+        Text(prefix, style="dim") + Text(_name(node), style="red" if "error" in node else ""),
+        Text(node["service"]),
+        Text(f"{node['offset_ms']:.1f}"),
+        Text(f"{node['ms']:.1f}"),
+        Text(_bar(node, total).ljust(_BAR_WIDTH), style="cyan"),
+        Text(_facts(node), style="dim"),
+    )
 
 
 def _walk(nodes: list[dict[str, Any]], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -42,11 +42,12 @@ def build_forest(spans: Sequence[Span]) -> tuple[Node, ...]:
     """Puts spans under their parents.
 
     A span whose parent is not among them becomes a root: the caller's own span, say, that was never sent here. Spans
-    that claim to be one another's parents (a broken sender), or are nested more than a hundred deep, are left out.
+    that claim to be one another's parents (a broken sender), or are nested more than a hundred deep, are left out. Of
+    spans with the same id one is taken.
     """
-    known = {span.span_id for span in spans}
+    known = {span.span_id: span for span in spans}
     below: dict[str, list[Span]] = {}
-    for span in sorted(spans, key=lambda span: span.start_ns):
+    for span in sorted(known.values(), key=lambda span: span.start_ns):
         parent = span.parent_id if span.parent_id in known else ""
         below.setdefault(parent, []).append(span)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from services.mesh.supervisor.errors import UpError
 from services.mesh.supervisor.probes import envoy_sees
 from services.mesh.supervisor.runner import Runner, Say
 
+_LOG: Final = logging.getLogger(__name__)
 _SEEN_SECONDS: Final = 15.0
 """How long Envoy may take to find the services that are ready."""
 _POLL_SECONDS: Final = 0.1
@@ -59,13 +61,16 @@ class Mesh:
 
     async def stop(self) -> None:
         """Stops every part: no new calls, then the calls in progress, then the parts from the door inwards."""
+        begun = time.monotonic()
         await self._drain()
+        _LOG.info("the ingress is closed", extra={"seconds": round(time.monotonic() - begun, 2)})
         by_name = {runner.part.name: runner for runner in self.runners}
         for names in _STOP_ORDER:
             stopping = [
                 by_name[name].stop(_STOP_SECONDS.get(name, _STOP_SECONDS_OTHERS)) for name in names if name in by_name
             ]
             await asyncio.gather(*stopping)
+            _LOG.info("stopped: %s", ", ".join(names), extra={"seconds": round(time.monotonic() - begun, 2)})
 
     async def _start(self, runner: Runner) -> None:
         await runner.start()

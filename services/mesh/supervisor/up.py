@@ -34,6 +34,8 @@ from services.mesh.supervisor.runner import Runner, Say
 from services.mesh.supervisor.settings import UpSettings, free_ports, state_folder
 from services.mesh.supervisor.state import RunState, clear_remains, exclusive, remove_state, run_folder, write_state
 
+_LOG: Final = logging.getLogger(__name__)
+_KEEPER_SECONDS: Final = 3.0
 _LOG_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -145,7 +147,13 @@ def _keeper(state: RunState) -> Iterator[None]:
     try:
         yield
     finally:
-        process.communicate()
+        # By now it finds nothing to do, and ends at once.
+        try:
+            process.communicate(timeout=_KEEPER_SECONDS)
+        except subprocess.TimeoutExpired:
+            _LOG.warning("the keeper was still at work and was killed")
+            process.kill()
+            process.communicate()
 
 
 @asynccontextmanager
