@@ -9,6 +9,7 @@ from typing import Final
 
 from mycel.chat.v1.chat_service_pb2_grpc import add_ChatServiceServicer_to_server
 from mycel.openai.v1.openai_service_pb2_grpc import add_OpenAIServiceServicer_to_server
+from mycel.status.v1.status_service_pb2_grpc import add_StatusServiceServicer_to_server
 
 from services.common.channels import open_channel
 from services.common.server import RunningServer, Service, running_server
@@ -26,6 +27,7 @@ from services.router.ports import BackendPort
 from services.router.refresh import refresh_catalogue
 from services.router.reliability.board import Board
 from services.router.settings import RouterSettings
+from services.router.status_servicer import StatusServicer
 from services.router.store_queue import StoreQueue
 
 _DRAIN_SECONDS: Final = 2.0
@@ -49,6 +51,7 @@ async def running_router(settings: RouterSettings, telemetry: Telemetry) -> Asyn
         reader = CallReader(tenants, settings.config.cache, max_seconds=settings.call_seconds)
         chat = ChatServicer(engine, reader)
         openai = OpenAIServicer(engine, reader, catalogue, cache.embed)
+        status = StatusServicer(board)
         background = [asyncio.create_task(queue.run()), asyncio.create_task(refresh_catalogue(catalogue, listed))]
         stack.push_async_callback(_end, background, queue)
         yield await stack.enter_async_context(
@@ -61,6 +64,10 @@ async def running_router(settings: RouterSettings, telemetry: Telemetry) -> Asyn
                     Service(
                         "mycel.openai.v1.OpenAIService",
                         lambda server: add_OpenAIServiceServicer_to_server(openai, server),
+                    ),
+                    Service(
+                        "mycel.status.v1.StatusService",
+                        lambda server: add_StatusServiceServicer_to_server(status, server),
                     ),
                 ],
                 telemetry,

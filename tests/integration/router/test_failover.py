@@ -14,6 +14,7 @@ from mycel.chat.v1 import chat_service_pb2 as chat_service
 from mycel.chat.v1 import types_pb2 as chat
 from mycel.completion.v1 import completion_service_pb2 as completion
 from mycel.error.v1.error_reason_pb2 import ErrorReason
+from mycel.status.v1 import status_service_pb2 as status
 
 from services.common.errors import MycelError
 from services.common.status import from_rpc_error
@@ -47,6 +48,24 @@ async def test_an_open_breaker_keeps_calls_away(tmp_path: Path) -> None:
             response, _ = await _chat(running, x_mycel_cache="off")
             assert _text(response.choices) == "ok"
         assert running.backend.asked.count("first") == 3
+
+
+async def test_the_operator_sees_what_the_router_sees(tmp_path: Path) -> None:
+    scripts = {"first": [_DOWN], "second": answer("u", "ok")}
+    async with mesh(tmp_path, scripts, reliability="breaker: {failures: 1, open: 60s}") as running:
+        for _ in range(20):
+            await _chat(running, x_mycel_cache="off")
+        listed = await running.status.ListProviderHealth(status.ListProviderHealthRequest(), timeout=10)
+        first, second = listed.providers
+        assert (first.provider, first.breaker, first.last_error) == (
+            "t",
+            status.BREAKER_STATE_OPEN,
+            "BACKEND_UNAVAILABLE",
+        )
+        assert first.until_probe.ToTimedelta().total_seconds() > 0
+        assert (second.provider, second.breaker, second.last_error) == ("u", status.BREAKER_STATE_CLOSED, "")
+        assert second.HasField("first_token_p50")
+        assert not first.HasField("first_token_p50")
 
 
 async def test_a_probe_finds_that_a_provider_is_back(tmp_path: Path) -> None:

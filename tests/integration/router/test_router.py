@@ -22,6 +22,7 @@ from mycel.completion.v1.completion_service_pb2_grpc import add_CompletionServic
 from mycel.error.v1.error_reason_pb2 import ErrorReason
 from mycel.openai.v1 import openai_service_pb2 as openai_service
 from mycel.openai.v1.openai_service_pb2_grpc import OpenAIServiceStub
+from mycel.status.v1.status_service_pb2_grpc import StatusServiceStub
 
 from services.common.channels import open_channel
 from services.common.config import load_config
@@ -44,6 +45,7 @@ class Mesh:
 
     chat: ChatServiceStub
     openai: OpenAIServiceStub
+    status: StatusServiceStub
     backend: ScriptedBackend
     cache: ScriptedCache
 
@@ -81,7 +83,9 @@ async def mesh(
             call_seconds=30,
         )
         async with running_router(settings, _OFF) as router, open_channel(router.address, _OFF) as channel:
-            yield Mesh(ChatServiceStub(channel), OpenAIServiceStub(channel), backend, cache_fake)
+            yield Mesh(
+                ChatServiceStub(channel), OpenAIServiceStub(channel), StatusServiceStub(channel), backend, cache_fake
+            )
 
 
 def _input(words: str = "hello") -> chat.ChatInput:
