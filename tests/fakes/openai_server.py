@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.fakes.wire_server import Reply
+
 CHUNK_HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini-2024-07-18"}
 
 
@@ -147,3 +149,9 @@ def _head(status: int, headers: dict[str, str]) -> bytes:
 def _chunk(text: str) -> bytes:
     data = text.encode()
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def wire(events: Sequence[dict[str, Any] | str], **options: Any) -> Reply:
+    """Gives a streamed answer for `wire_server`."""
+    parts = [event if isinstance(event, str) else f"data: {json.dumps(event)}\n\n" for event in events]
+    return Reply(content_type="text/event-stream", parts=[*parts, "data: [DONE]\n\n"], **options)

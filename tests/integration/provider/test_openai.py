@@ -135,9 +135,7 @@ async def test_everything_asked_for_is_sent(stub: CompletionServiceStub, upstrea
     assert "top_p" not in body
 
 
-async def test_tool_calls_logprobs_and_usage_come_back(
-    stub: CompletionServiceStub, upstream: OpenAIServer
-) -> None:
+async def test_tool_calls_logprobs_and_usage_come_back(stub: CompletionServiceStub, upstream: OpenAIServer) -> None:
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}}
     token = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
     upstream.answers = [
@@ -209,9 +207,7 @@ async def test_retry_after_is_passed_on(stub: CompletionServiceStub, upstream: O
     assert (await _fails(stub)).retry_after == pytest.approx(9)
 
 
-async def test_cancelling_closes_the_providers_connection(
-    stub: CompletionServiceStub, upstream: OpenAIServer
-) -> None:
+async def test_cancelling_closes_the_providers_connection(stub: CompletionServiceStub, upstream: OpenAIServer) -> None:
     upstream.answers = [Answer(events=text_events("one")[:2], hold=asyncio.Event())]
     call = stub.StreamCompletion(completion.StreamCompletionRequest(model="mini", input=_input()), timeout=20)
     async for event in call:
