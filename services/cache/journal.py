@@ -25,6 +25,8 @@ _log = logging.getLogger("mycel.cache.journal")
 _BATCH: Final = 64
 """The most changes written at once."""
 
+_CLOSE_SECONDS: Final = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Put:
@@ -96,8 +98,12 @@ class Journal:
                 self._queue.task_done()
 
     async def close(self) -> None:
-        """Waits until every change that was accepted is written or has failed."""
-        await self._queue.join()
+        """Waits until every change that was accepted is written or has failed; not long for a store that is down."""
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._queue.join()
+        except TimeoutError:
+            _log.warning("%d changes were not written before the end", self._queue.qsize())
         self._thread.close()
 
     async def _write_batch(self, batch: list[_Pending]) -> None:

@@ -13,6 +13,7 @@ import logging
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -39,8 +40,17 @@ _COLLECTION: Final = "mycel_cache_v1"
 """Carries the schema's version: another version's entries are in another collection."""
 
 _CALL_SECONDS: Final = 5.0
-_SCAN_SECONDS: Final = 60.0
+_SCAN_SECONDS: Final = 30.0
 _CONNECT_SECONDS: Final = 10.0
+
+_RETRY_SECONDS: Final = 0.5
+
+_RECONNECTION: Final = {
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.max_reconnect_backoff_ms": 2_000,
+    "grpc.use_local_subchannel_pool": 1,
+}
+"""A server that was away is found again within two seconds of its return, and not after minutes."""
 
 _PAGE: Final = 8192
 """Entries a page of a scan. Milvus Lite reads everything for each page: fewer pages are faster; Milvus allows 16384."""
@@ -80,7 +90,7 @@ class MilvusStore:
             StoreFormatError: what is there is of another version, or damaged.
             SettingsError: the folder cannot be written, or the server cannot be reached.
         """
-        logging.getLogger("pymilvus").setLevel(logging.ERROR)
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # a failure has its line here, or is raised
         self.uri = _without_secrets(uri)
         self._dimensions = dimensions
         self._lite: _LiteServer | None = None
@@ -89,8 +99,7 @@ class MilvusStore:
             self._lite = _LiteServer(Path(uri))
             address = self._lite.address
         try:
-            self._client = MilvusClient(address, token=token, timeout=_CONNECT_SECONDS)
-            self._prepare()
+            self._client = self._open(address, token)
         except MilvusException as error:
             self._stop_lite()
             raise SettingsError(f"cache store {self.uri}: {error.message}") from error
@@ -150,15 +159,29 @@ class MilvusStore:
                 ErrorReason.ERROR_REASON_STORE_UNAVAILABLE, "the cache's store failed", metadata={"store": "milvus"}
             ) from error
 
-    def _prepare(self) -> None:
-        if self._client.has_collection(_COLLECTION, timeout=_CONNECT_SECONDS):
-            self._check_schema()
-        else:
-            self._create()
-        self._client.load_collection(_COLLECTION, timeout=_SCAN_SECONDS)
+    def _open(self, address: str, token: str) -> MilvusClient:
+        """Connects; a server that is still starting gets some seconds."""
+        until = time.monotonic() + _CONNECT_SECONDS
+        while True:
+            try:
+                client = MilvusClient(address, token=token, timeout=_CONNECT_SECONDS, grpc_options=_RECONNECTION)
+                self._prepare(client)
+            except MilvusException:
+                if self._lite is not None or time.monotonic() >= until:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return client
 
-    def _check_schema(self) -> None:
-        fields = self._client.describe_collection(_COLLECTION, timeout=_CONNECT_SECONDS)["fields"]
+    def _prepare(self, client: MilvusClient) -> None:
+        if client.has_collection(_COLLECTION, timeout=_CONNECT_SECONDS):
+            self._check_schema(client)
+        else:
+            self._create(client)
+        client.load_collection(_COLLECTION, timeout=_SCAN_SECONDS)
+
+    def _check_schema(self, client: MilvusClient) -> None:
+        fields = client.describe_collection(_COLLECTION, timeout=_CONNECT_SECONDS)["fields"]
         names = {field["name"] for field in fields}
         dimensions = next((int(field["params"]["dim"]) for field in fields if field["name"] == "vector"), 0)
         if names != {*_INFO_FIELDS, "vector", "answer"} or dimensions != self._dimensions:
@@ -167,7 +190,7 @@ class MilvusStore:
                 "point cache.store.uri somewhere else, or remove it"
             )
 
-    def _create(self) -> None:
+    def _create(self, client: MilvusClient) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
         schema.add_field("tenant", DataType.VARCHAR, max_length=1024, is_partition_key=True)
@@ -181,11 +204,11 @@ class MilvusStore:
         )
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._dimensions)
         # Milvus wants an index on every vector; the cache searches its own, in memory.
-        index = self._client.prepare_index_params()
+        index = client.prepare_index_params()
         index.add_index("vector", index_type="FLAT", metric_type="COSINE")
-        self._client.create_collection(_COLLECTION, schema=schema, timeout=_SCAN_SECONDS)
+        client.create_collection(_COLLECTION, schema=schema, timeout=_SCAN_SECONDS)
         # Without waiting for it: loading the collection does that, and Milvus Lite cannot be asked.
-        self._client.create_index(_COLLECTION, index, timeout=_SCAN_SECONDS, sync=False)
+        client.create_index(_COLLECTION, index, timeout=_SCAN_SECONDS, sync=False)
 
     def _row(self, entry: Entry) -> dict[str, Any]:
         info = entry.info
