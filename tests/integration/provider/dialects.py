@@ -127,11 +127,11 @@ async def _openai_read(client: openai.AsyncOpenAI) -> str:
 
 
 async def _anthropic_ask(url: str) -> str:
-    async with anthropic.AsyncAnthropic(api_key="x", base_url=url, max_retries=0) as client:
-        async with client.messages.stream(
-            model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}]
-        ) as stream:
-            message = await stream.get_final_message()
+    async with (
+        anthropic.AsyncAnthropic(api_key="x", base_url=url, max_retries=0) as client,
+        client.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}]) as stream,
+    ):
+        message = await stream.get_final_message()
     return "".join(block.text for block in message.content if block.type == "text")
 
 

@@ -25,7 +25,7 @@ async def test_the_official_sdk_reads_the_fake(dialect: Dialect) -> None:
 
 async def test_text_is_streamed_in_pieces(mesh: Mesh) -> None:
     events = await mesh.ask()
-    assert [event.WhichOneof("event") for event in events][0] == "started"
+    assert next(event.WhichOneof("event") for event in events) == "started"
     assert [event.WhichOneof("event") for event in events][-1] == "completed"
     assert events[0].started.provider == "p"
     assert events[0].started.upstream_model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+
 from tests.fakes.wire_server import Reply, wire_server
 from tests.integration.provider.conftest import Mesh, question, texts
 from tests.integration.provider.dialects import ALL, CANARY, EVERYWHERE, Dialect
