@@ -25,7 +25,7 @@ RUN --mount=type=cache,target=/root/.cache \
 FROM ${PYTHON_IMAGE} AS services
 # Volumes take their owner from these folders.
 RUN groupadd --gid 10001 mycel \
-    && useradd --uid 10001 --gid mycel --no-create-home --home-dir /tmp mycel \
+    && useradd --uid 10001 --gid mycel --no-create-home --home-dir /var/lib/mycel mycel \
     && install --directory --owner=mycel --group=mycel /var/lib/mycel /models
 WORKDIR /app
 COPY --from=packages /opt/mycel /opt/mycel

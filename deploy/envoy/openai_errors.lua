@@ -51,7 +51,7 @@ local GRPC_REASONS = {
 local TIME_IS_OVER = "downstream duration timeout"
 
 -- What Envoy answers to gRPC-Web, as the statuses that native gRPC gets.
-local GRPC_STATUS = {["400"] = "3", ["404"] = "12", ["408"] = "4", ["413"] = "8", ["429"] = "8", ["503"] = "14", ["504"] = "4"}
+local GRPC_STATUS = {["404"] = "12", ["408"] = "4", ["429"] = "8", ["503"] = "14", ["504"] = "4"}
 
 -- A JSON string of plain text. Envoy's own texts are ASCII; whatever else there is does not get through.
 local function quoted(text)
@@ -157,7 +157,7 @@ local function as_grpc(handle, status)
   headers:replace("content-type", "application/grpc-web+proto")
   headers:replace("content-length", "0")
   headers:replace("grpc-status", GRPC_STATUS[status] or "13")
-  headers:replace("grpc-message", status == "413" and GRPC_REASONS["8"].only or (BY_STATUS[status] or OTHER).message)
+  headers:replace("grpc-message", (BY_STATUS[status] or OTHER).message)
   explain(handle, headers)
 end
 

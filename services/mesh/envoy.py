@@ -162,6 +162,7 @@ def envoy_command(
         "--disable-hot-restart",  # several meshes may run on one machine, and nothing is left in shared memory
         *("--concurrency", str(concurrency)),
         *("--log-level", log_level),
+        *("--file-flush-interval-msec", "1000"),  # of the access log; ten seconds is too long to look for a call
         *("--log-format", "%Y-%m-%dT%T.%e %l %n %v"),
     ]
     if log_path is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -77,6 +78,32 @@ async def test_any_message_comes_through(door: Door, message: str) -> None:
     assert status == 404
     assert body["message"] == message
     assert (body["code"], body["param"]) == ("model_not_found", None)
+
+
+async def test_no_text_breaks_the_shape(door: Door) -> None:
+    """What could be taken for JSON, in every order: quotes, escapes, braces, member names, control and wide letters."""
+    pieces = [
+        '"',
+        "\\",
+        "{",
+        "}",
+        ":",
+        ",",
+        '"reason":',
+        '"message":"',
+        '"field":"',
+        "\\u0022",
+        "\n",
+        "\x7f",
+        "é",
+        "🍄",
+    ]
+    choose = random.Random(7)
+    for _ in range(150):
+        message, value = ("x" + "".join(choose.choices(pieces, k=choose.randrange(12))) for _ in range(2))
+        error = MycelError(ErrorReason.ERROR_REASON_INVALID_ARGUMENT, message, field=value, metadata={"other": value})
+        status, body, _ = await error_of(door, error)
+        assert (status, body["message"], body["param"], body["code"]) == (400, message, value, "invalid_argument")
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (1.0, "1"), (1.5, "2"), (3600, "3600"), (None, None)])

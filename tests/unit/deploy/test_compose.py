@@ -15,7 +15,7 @@ from services.cache.settings import CacheSettings
 from services.common.config.providers import Kind, ProviderConfig
 from services.common.triton_server import TritonPorts, TritonRuntime, TritonServerOptions, server_command
 from services.inference.settings import InferenceSettings
-from services.mesh.envoy import CONTAINER_FOLDER, DEPLOY_FOLDER, MESH_SERVICES, load_config
+from services.mesh.envoy import CONTAINER_FOLDER, DEPLOY_FOLDER, MESH_SERVICES, envoy_command, load_config
 from services.provider.settings import ProviderSettings
 from services.router.settings import RouterSettings
 
@@ -116,7 +116,9 @@ def test_only_the_door_and_jaeger_are_published_and_on_loopback() -> None:
 
 def test_envoy_gets_the_folder_that_its_configuration_names() -> None:
     assert f"./{DEPLOY_FOLDER.relative_to(ROOT)}:{CONTAINER_FOLDER}:ro" in SERVICES["envoy"]["volumes"]
-    assert f"{CONTAINER_FOLDER}/envoy.yaml" in SERVICES["envoy"]["command"]
+    local = envoy_command(Path("envoy"), Path(f"{CONTAINER_FOLDER}/envoy.yaml"))
+    log_format = local.index("--log-format")
+    assert SERVICES["envoy"]["command"] == local[:log_format] + local[log_format + 2 :], "as `mycel up` runs it"
     for name in ("envoy.yaml", "openai_errors.lua", "mycel.desc.pb"):
         assert (DEPLOY_FOLDER / name).is_file()
 
