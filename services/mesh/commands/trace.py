@@ -34,6 +34,10 @@ _COLUMNS: Final[tuple[tuple[str, Literal["left", "right"]], ...]] = (
     ("", "left"),
     ("", "left"),
 )
+_NEEDED: Final = 4
+"""How many of the columns are shown on any terminal."""
+_NARROWEST: Final = 24
+_NO_TERMINAL_WIDTH: Final = 200
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(trace, indent=2))
     else:
-        show_trace(trace, Console())
+        show_trace(trace, Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH))
     return 0
 
 
@@ -60,13 +64,15 @@ def show_trace(trace: dict[str, Any], console: Console) -> None:
     console.print(f"trace {trace['trace_id']}: {trace['ms']:.1f} ms, {trace['spans']} spans")
     rows = [_row(prefix, node, trace["ms"]) for prefix, node in _walk(trace["roots"])]
     table = Table(box=None, pad_edge=False)
+    widths = [max([len(heading), *(len(row[index]) for row in rows)]) for index, (heading, _) in enumerate(_COLUMNS)]
+    # On a narrow terminal the tree is cut, then the columns at the right: the times count most.
+    beside = sum(widths[1:_NEEDED]) + _NEEDED - 1
+    widths[0] = min(widths[0], max(_NARROWEST, console.width - beside))
     room = console.width
-    for index, (heading, justify) in enumerate(_COLUMNS):
-        # What does not fit is cut at the right: the tree and the times count most.
-        width = min(room, max([len(heading), *(len(row[index]) for row in rows)]))
-        if width <= 0:
+    for (heading, justify), width in zip(_COLUMNS, widths, strict=True):
+        if min(room, width) <= 0:
             break
-        table.add_column(heading, width=width, no_wrap=True, overflow="ellipsis", justify=justify)
+        table.add_column(heading, width=min(room, width), no_wrap=True, overflow="ellipsis", justify=justify)
         room -= width + 1
     for row in rows:
         table.add_row(*row[: len(table.columns)])
@@ -96,8 +102,9 @@ def _walk(nodes: list[dict[str, Any]], above: str = "") -> Iterator[tuple[str, d
 
 
 def _name(node: dict[str, Any]) -> str:
-    name = str(node["name"]).lstrip("/").removeprefix("mycel.")
-    return f"{name} [{node['kind']}]"
+    """Gives a span's name, that of an rpc without its package."""
+    service, slash, method = str(node["name"]).lstrip("/").rpartition("/")
+    return f"{service.rpartition('.')[2]}{slash}{method} [{node['kind']}]"
 
 
 def _bar(node: dict[str, Any], total: float) -> str:
