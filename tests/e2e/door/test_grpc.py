@@ -77,9 +77,10 @@ async def test_the_same_again_is_an_exact_hit(door: Door) -> None:
     async with door.chat() as stub, asyncio.timeout(30):
         first = await stub.Chat(request, metadata=(AUTHORIZATION,))
         assert first.summary.cache == "miss"
-        # The answer is stored off the caller's path: it may take a moment.
+        # The answer is stored off the caller's path: it may take a moment. If that moment is between the two parts of
+        # a lookup, the exact one comes too early and the semantic one finds it.
         while (again := await stub.Chat(request, metadata=(AUTHORIZATION,))).summary.cache != "exact":
-            assert again.summary.cache == "miss"
+            assert again.summary.cache in ("miss", "semantic")
     assert again.choices == first.choices
     assert again.usage == first.usage
     assert again.summary.attempts == 0
