@@ -16,6 +16,7 @@ from services.mesh.envoy import (
     HostPort,
     LocalAddresses,
     envoy_command,
+    find_envoy,
     load_config,
     localise,
     write_config,
@@ -154,3 +155,10 @@ def test_the_command_runs_beside_other_envoys() -> None:
     assert "--disable-hot-restart" in command
     assert command[command.index("--config-path") + 1] == "/run/envoy.yaml"
     assert command[command.index("--log-path") + 1] == "/run/envoy.log"
+
+
+def test_an_envoy_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EnvoyError, match="make setup") as raised:
+        find_envoy()
+    assert "\n" not in str(raised.value)
