@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from services.mesh.control import ControlClient
-from services.mesh.started import started_mesh
+from services.mesh.started import READY_MARK, started_mesh
 from tests.e2e.meshes import MESH, leftovers, mesh_folder, mycel, needs_setup, settings, wait_gone
 
 pytestmark = pytest.mark.timeout(180)
@@ -28,7 +28,7 @@ def refused(environment: dict[str, str], *said: str) -> None:
     assert line.startswith("mycel up: ")
     for text in said:
         assert text in line
-    assert "ready" not in result.stdout
+    assert READY_MARK not in result.stdout
 
 
 def test_a_taken_port() -> None:
