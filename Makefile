@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TRAIN := .runtime/training
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test check lint format typecheck proto generate bench train-handbook eval-handbook clean
