@@ -63,7 +63,7 @@ def show_trace(trace: dict[str, Any], console: Console) -> None:
     """Prints a trace (see `trace_json`) as a table: the tree, when each step began and how long it took."""
     console.print(f"trace {trace['trace_id']}: {trace['ms']:.1f} ms, {trace['spans']} spans")
     rows = [_row(prefix, node, trace["ms"]) for prefix, node in _walk(trace["roots"])]
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     widths = [max([len(heading), *(len(row[index]) for row in rows)]) for index, (heading, _) in enumerate(_COLUMNS)]
     # On a narrow terminal the tree is cut, then the columns at the right: the times count most.
     beside = sum(widths[1:_NEEDED]) + _NEEDED - 1
@@ -118,5 +118,5 @@ def _bar(node: dict[str, Any], total: float) -> str:
 def _facts(node: dict[str, Any]) -> str:
     attributes: dict[str, object] = node["attributes"]
     facts = [f"{name.rpartition('.')[2]}={attributes[name]}" for name in _SHOWN if name in attributes]
-    error = [str(node["error"])] if "error" in node else []
+    error = [" ".join(str(node["error"]).split())] if "error" in node else []
     return " ".join([*error, *facts])
