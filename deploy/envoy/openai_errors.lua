@@ -2,8 +2,8 @@
 --
 -- HTTP, status 400 and above: the body becomes OpenAI's
 --     {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
--- The services' errors come as a google.rpc.Status in JSON with an ErrorInfo in its details: the reason gives `code`,
--- metadata.field gives `param`, metadata.type gives `type`; a RetryInfo gives the header retry-after.
+-- The services' errors come as a google.rpc.Status in JSON with an ErrorInfo in its details: metadata.openai_code (or
+-- the reason) gives `code`, metadata.field `param`, metadata.type `type`; a RetryInfo gives the header retry-after.
 --
 -- gRPC: an error that Envoy or gRPC itself made has no details; it gets the ErrorInfo that a service would have sent.
 -- gRPC-Web: Envoy answers its own errors as plain HTTP; they become gRPC statuses as well.
@@ -22,14 +22,11 @@ local BY_STATUS = {
   ["413"] = {type = INVALID, code = "request_too_large", message = TOO_LARGE, fixed = true},
   ["415"] = {type = INVALID, message = "the content type is not one that this path takes"},
   ["431"] = {type = INVALID, code = "request_too_large", message = "the request's headers are too large"},
-  ["429"] = {type = "rate_limit_error", code = "rate_limited", message = "too many requests"},
+  ["429"] = {type = "rate_limit_error", code = "rate_limit_exceeded", message = "too many requests"},
   ["503"] = {type = "api_error", code = "backend_unavailable", message = NO_ANSWER, fixed = true},
   ["504"] = {type = "api_error", code = "deadline_exceeded", message = TOO_LATE, fixed = true},
 }
 local OTHER = {type = "api_error", message = "the request failed"}
-
--- Reasons whose `code` has another name in OpenAI's API; the rest are in lower case.
-local CODES = {['"UNAUTHENTICATED"'] = '"invalid_api_key"'}
 
 -- A status that says more than the one which the gRPC code was mapped to.
 local STATUS_OF_REASON = {['"REQUEST_TOO_LARGE"'] = "413"}
@@ -80,7 +77,7 @@ end
 local function from_service(json, known)
   local reason, message = member(json, "reason"), member(json, "message") or quoted(known.message)
   if reason then
-    local code = CODES[reason] or reason:lower()
+    local code = member(json, "openai_code") or reason:lower()
     return message, member(json, "type"), member(json, "field"), code, STATUS_OF_REASON[reason]
   end
   for _, case in ipairs(STATUS_OF_MESSAGE) do

@@ -34,6 +34,8 @@ class Meaning:
     """Whether it tells something of the provider's health, so that its breaker counts it."""
     wire_type: str = "api_error"
     """The `type` that OpenAI's JSON gives errors of this sort."""
+    wire_code: str = ""
+    """The `code` that OpenAI's JSON gives them; empty when it is the reason in lower case."""
 
 
 _INVALID = "invalid_request_error"
@@ -42,18 +44,30 @@ MEANINGS: Final[Mapping[Reason, Meaning]] = {
     ErrorReason.ERROR_REASON_INVALID_ARGUMENT: Meaning(code_pb2.INVALID_ARGUMENT, wire_type=_INVALID),
     ErrorReason.ERROR_REASON_INVALID_JSON: Meaning(code_pb2.INVALID_ARGUMENT, wire_type=_INVALID),
     ErrorReason.ERROR_REASON_MODEL_NOT_FOUND: Meaning(code_pb2.NOT_FOUND, wire_type=_INVALID),
-    ErrorReason.ERROR_REASON_UNAUTHENTICATED: Meaning(code_pb2.UNAUTHENTICATED, wire_type="authentication_error"),
+    ErrorReason.ERROR_REASON_UNAUTHENTICATED: Meaning(
+        code_pb2.UNAUTHENTICATED, wire_type="authentication_error", wire_code="invalid_api_key"
+    ),
     ErrorReason.ERROR_REASON_PERMISSION_DENIED: Meaning(code_pb2.PERMISSION_DENIED, wire_type="permission_error"),
     ErrorReason.ERROR_REASON_UNSUPPORTED_FEATURE: Meaning(code_pb2.INVALID_ARGUMENT, failover=True, wire_type=_INVALID),
-    ErrorReason.ERROR_REASON_CONTEXT_TOO_LONG: Meaning(code_pb2.INVALID_ARGUMENT, failover=True, wire_type=_INVALID),
+    ErrorReason.ERROR_REASON_CONTEXT_TOO_LONG: Meaning(
+        code_pb2.INVALID_ARGUMENT, failover=True, wire_type=_INVALID, wire_code="context_length_exceeded"
+    ),
     ErrorReason.ERROR_REASON_REQUEST_TOO_LARGE: Meaning(code_pb2.RESOURCE_EXHAUSTED, wire_type=_INVALID),
     ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED: Meaning(code_pb2.DEADLINE_EXCEEDED, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_CANCELLED: Meaning(code_pb2.CANCELLED),
     ErrorReason.ERROR_REASON_RATE_LIMITED: Meaning(
-        code_pb2.RESOURCE_EXHAUSTED, failover=True, provider_fault=True, wire_type="rate_limit_error"
+        code_pb2.RESOURCE_EXHAUSTED,
+        failover=True,
+        provider_fault=True,
+        wire_type="rate_limit_error",
+        wire_code="rate_limit_exceeded",
     ),
     ErrorReason.ERROR_REASON_QUOTA_EXHAUSTED: Meaning(
-        code_pb2.RESOURCE_EXHAUSTED, failover=True, provider_fault=True, wire_type="insufficient_quota"
+        code_pb2.RESOURCE_EXHAUSTED,
+        failover=True,
+        provider_fault=True,
+        wire_type="insufficient_quota",
+        wire_code="insufficient_quota",
     ),
     ErrorReason.ERROR_REASON_OVERLOADED: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
@@ -61,7 +75,9 @@ MEANINGS: Final[Mapping[Reason, Meaning]] = {
     ErrorReason.ERROR_REASON_BACKEND_AUTH: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_BACKEND_MODEL_MISSING: Meaning(code_pb2.UNAVAILABLE, failover=True),
     ErrorReason.ERROR_REASON_PROVIDER_OFF: Meaning(code_pb2.UNAVAILABLE, failover=True),
-    ErrorReason.ERROR_REASON_CONTENT_FILTERED: Meaning(code_pb2.INVALID_ARGUMENT, wire_type=_INVALID),
+    ErrorReason.ERROR_REASON_CONTENT_FILTERED: Meaning(
+        code_pb2.INVALID_ARGUMENT, wire_type=_INVALID, wire_code="content_filter"
+    ),
     ErrorReason.ERROR_REASON_NO_CANDIDATE: Meaning(code_pb2.UNAVAILABLE),
     ErrorReason.ERROR_REASON_ENTRY_NOT_FOUND: Meaning(code_pb2.NOT_FOUND, wire_type=_INVALID),
     ErrorReason.ERROR_REASON_STORE_UNAVAILABLE: Meaning(code_pb2.UNAVAILABLE),
@@ -105,6 +121,11 @@ class MycelError(Exception):
     def reason_name(self) -> str:
         """The reason as ErrorInfo carries it, without the enum's prefix."""
         return reason_name(self.reason)
+
+    @property
+    def wire_code(self) -> str:
+        """The error's `code` in OpenAI's JSON."""
+        return self.meaning.wire_code or self.reason_name.lower()
 
     @property
     def meaning(self) -> Meaning:

@@ -31,7 +31,9 @@ _REASON_OF_CODE: Final[Mapping[int, Reason]] = {
 def to_status(error: MycelError) -> status_pb2.Status:
     """Builds the status that a caller sees: ErrorInfo always, RetryInfo when a time is known."""
     status = status_pb2.Status(code=error.meaning.code, message=error.message)
-    metadata = {**error.metadata, "type": error.meaning.wire_type}
+    # For the door, which gives errors OpenAI's shape over HTTP.
+    wire = {"type": error.meaning.wire_type, "openai_code": error.wire_code}
+    metadata = {**error.metadata, **wire}
     info = error_details_pb2.ErrorInfo(reason=error.reason_name, domain=DOMAIN, metadata=metadata)
     status.details.add().Pack(info)
     if error.retry_after is not None:
@@ -71,7 +73,7 @@ def _from_details(value: bytes) -> MycelError | None:
             retry_after = retry.retry_delay.ToTimedelta().total_seconds()
     if reason is None:
         return None
-    metadata = {key: text for key, text in info.metadata.items() if key not in ("field", "type")}
+    metadata = {key: text for key, text in info.metadata.items() if key not in ("field", "type", "openai_code")}
     field = info.metadata.get("field", "")
     return MycelError(reason, status.message, field=field, metadata=metadata, retry_after=retry_after)
 

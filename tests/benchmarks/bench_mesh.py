@@ -169,7 +169,7 @@ def http_exact(ingress: str) -> Callable[[int], Awaitable[None]]:
     url = f"http://{ingress}/v1/chat/completions"
 
     async def one(_: int) -> None:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as response:  # noqa: ASYNC210
             assert response.headers["x-mycel-cache"] == "exact"
             response.read()
 
@@ -179,7 +179,7 @@ def http_exact(ingress: str) -> Callable[[int], Awaitable[None]]:
 def row(name: str, milliseconds: list[float], bar: float | None) -> Row:
     cuts = statistics.quantiles(milliseconds, n=100)
     value = f"p50 {cuts[49]:.1f} ms, p95 {cuts[94]:.1f} ms, p99 {cuts[98]:.1f} ms ({len(milliseconds)} calls)"
-    return Row(name, value, f"p50 ≤ {bar:g} ms" if bar else "–", cuts[49] <= bar if bar else None)
+    return Row(name, value, f"p50 ≤ {bar:g} ms" if bar else "-", cuts[49] <= bar if bar else None)
 
 
 def memory(process: subprocess.Popen[str]) -> Row:
@@ -212,7 +212,7 @@ def measure(count: int) -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    marks = {True: "met", False: "**missed**", None: "–"}
+    marks = {True: "met", False: "**missed**", None: "-"}
     lines = ["| what | measured | bar | |", "|---|---|---|---|"]
     lines += [f"| {item.name} | {item.value} | {item.bar} | {marks[item.met]} |" for item in rows]
     return "\n".join(lines)

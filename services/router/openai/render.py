@@ -89,7 +89,7 @@ def error_event(error: MycelError) -> bytes:
         "message": error.message,
         "type": error.meaning.wire_type,
         "param": error.field or None,
-        "code": error.reason_name.lower(),
+        "code": error.wire_code,
     }
     return b"data: " + _dump({"error": body}) + b"\n\n"
 

@@ -226,7 +226,7 @@ async def test_a_prompt_that_is_longer_than_the_context(door: Door) -> None:
         messages = [{"role": "user", "content": "word " * 200_000}]
         answer = await client.post(CHAT, json=body(model="tiny", messages=messages))
     assert answer.status_code == 400
-    assert error_of(answer)["code"] == "context_too_long"
+    assert error_of(answer)["code"] == "context_length_exceeded"
     await door.works()
 
 

@@ -23,7 +23,13 @@ HTTP_STATUS = {1: 499, 3: 400, 5: 404, 7: 403, 8: 429, 13: 500, 14: 503, 16: 401
 """What Envoy makes of gRPC codes."""
 
 OTHER_STATUS = {ErrorReason.ERROR_REASON_REQUEST_TOO_LARGE: 413}
-OTHER_CODE = {ErrorReason.ERROR_REASON_UNAUTHENTICATED: "invalid_api_key"}
+OTHER_CODE = {
+    ErrorReason.ERROR_REASON_UNAUTHENTICATED: "invalid_api_key",
+    ErrorReason.ERROR_REASON_CONTEXT_TOO_LONG: "context_length_exceeded",
+    ErrorReason.ERROR_REASON_RATE_LIMITED: "rate_limit_exceeded",
+    ErrorReason.ERROR_REASON_QUOTA_EXHAUSTED: "insufficient_quota",
+    ErrorReason.ERROR_REASON_CONTENT_FILTERED: "content_filter",
+}
 
 
 def failing_with(error: Exception) -> Any:
