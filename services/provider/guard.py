@@ -36,7 +36,7 @@ def guard(http: ModuleType, provider: str, standing: Standing) -> Callable[[Any]
     """
 
     class Bounded(http.AsyncByteStream):  # type: ignore[misc,name-defined]
-        """A body that is not read beyond a limit."""
+        """A body that is not read beyond a limit, and not at all with a limit of 0."""
 
         def __init__(self, stream: Any, most: int, *, in_lines: bool) -> None:
             self._stream = stream
@@ -45,6 +45,8 @@ def guard(http: ModuleType, provider: str, standing: Standing) -> Callable[[Any]
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             read = line = 0
+            if not self._most:
+                return
             async for piece in self._stream:
                 read += len(piece)
                 end = piece.rfind(b"\n")
@@ -61,9 +63,13 @@ def guard(http: ModuleType, provider: str, standing: Standing) -> Callable[[Any]
         refused = response.status_code >= _REFUSED_FROM
         if not refused:
             _check_form(response, provider)
-        form = _form(response)
+        elif _packed(response):
+            # The status alone says enough, and is kept.
+            del response.headers["content-encoding"]
+            response.stream = Bounded(response.stream, 0, in_lines=False)
+            return
         most = ERROR_BYTES if refused else ANSWER_BYTES
-        response.stream = Bounded(response.stream, most, in_lines=form in _STREAMED)
+        response.stream = Bounded(response.stream, most, in_lines=_form(response) in _STREAMED)
 
     return look
 
@@ -80,11 +86,15 @@ def cause(error: BaseException) -> MycelError | None:
 
 
 def _check_form(response: Any, provider: str) -> None:
-    # A packed answer of a few bytes can unpack to any size, and none was asked for.
-    if response.headers.get("content-encoding", "").lower() not in _IDENTITY:
+    if _packed(response):
         raise malformed(provider, "packed its answer, which was not asked for")
     if _form(response) not in _STREAMED | _PLAIN:
         raise malformed(provider, f"answered with {_form(response)[:100]!r} in place of an answer")
+
+
+def _packed(response: Any) -> bool:
+    """Tells whether a body is packed: a few bytes of it can unpack to any size, and none was asked for."""
+    return response.headers.get("content-encoding", "").lower() not in _IDENTITY
 
 
 def _form(response: Any) -> str:

@@ -44,6 +44,7 @@ class CompletionServicer(CompletionServiceServicer):
                     yield _response(event, span)
         except MycelError as error:
             served.adapter.standing.saw_failure(error)
+            error.metadata.setdefault("model", served.model.upstream)
             raise
 
     async def ListModels(

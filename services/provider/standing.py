@@ -34,10 +34,12 @@ class Standing:
     tokens: Quota | None = None
 
     def saw_headers(self, headers: Mapping[str, str]) -> None:
-        """Takes in the headers of an answer."""
-        now = datetime.now(UTC)
-        self.requests = requests_left(headers, now) or self.requests
-        self.tokens = tokens_left(headers, now) or self.tokens
+        """Takes in the headers of an answer, their names in lower case."""
+        told = {name: value for name, value in headers.items() if "ratelimit" in name}
+        if told:
+            now = datetime.now(UTC)
+            self.requests = requests_left(told, now) or self.requests
+            self.tokens = tokens_left(told, now) or self.tokens
 
     def saw_failure(self, error: MycelError) -> None:
         """Takes in a failed call; what was the request's own fault is none of the provider's."""

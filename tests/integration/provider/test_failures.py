@@ -96,6 +96,12 @@ async def test_a_packed_answer_is_refused(mesh: Mesh) -> None:
     assert (await mesh.fail()).reason_name == "BACKEND_MALFORMED"
 
 
+async def test_a_packed_error_keeps_its_status(mesh: Mesh) -> None:
+    mesh.server.replies = [Reply(429, body=b"\x1f\x8b", headers={"content-encoding": "gzip", "retry-after": "3"})]
+    error = await mesh.fail()
+    assert (error.reason_name, error.retry_after) == ("RATE_LIMITED", pytest.approx(3))
+
+
 async def test_a_redirect_is_not_followed(mesh: Mesh) -> None:
     async with wire_server(Reply(body=b"{}")) as elsewhere:
         for status in (301, 302, 307, 308):

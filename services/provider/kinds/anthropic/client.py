@@ -83,9 +83,9 @@ def connect(account: Account) -> AnthropicAdapter:
 
 def _headers(account: Account) -> dict[str, str]:
     headers = account.open_headers()
-    # Servers that speak this API look for the key in either place.
-    if account.key is not None:
-        headers.setdefault("X-Api-Key", account.key.get_secret_value())
-    else:
+    if account.key is None:
         headers.setdefault("Authorization", anthropic.Omit())  # type: ignore[arg-type]  # how the SDK leaves one out
+    elif account.config.base_url is not None:
+        # Servers that speak this API may look for the key in its older place.
+        headers.setdefault("X-Api-Key", account.key.get_secret_value())
     return headers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import ollama
@@ -20,7 +20,10 @@ from services.provider.kinds.ollama.facts import facts
 from services.provider.requirements import unsupported
 from services.provider.standing import Standing
 
-_REFUSED_FROM = 300
+_REFUSED_FROM: Final = 300
+# As many as the other SDKs have.
+_CONNECTIONS: Final = 1000
+_IDLE_CONNECTIONS: Final = 100
 
 
 class Client(ollama.AsyncClient):
@@ -124,6 +127,7 @@ def connect(account: Account) -> OllamaAdapter:
         account.config.base_url,
         headers={**headers, "accept-encoding": "identity"},
         timeout=timeout,
+        limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_IDLE_CONNECTIONS),
         # A redirect would carry the key to another host, so none is followed.
         follow_redirects=False,
         event_hooks={"response": [guard(httpx, account.name, standing), _raise_refusal]},
