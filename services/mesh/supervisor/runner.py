@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -113,8 +112,6 @@ class Runner:
             raise UpError(self._did_not_start(f"not ready after {_READY_SECONDS:.0f} s")) from None
         finally:
             ended.cancel()
-            with suppress(asyncio.CancelledError):
-                await ended
 
     async def _wait_trouble(self) -> str:
         """Returns what happened, when the process has ended or ails."""
