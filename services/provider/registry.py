@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Final, Self
 
 from mycel.completion.v1 import completion_service_pb2 as completion
@@ -15,14 +16,8 @@ from services.common.errors import MycelError
 from services.common.settings import SettingsError, secret
 from services.provider.adapter import Account, Adapter
 from services.provider.capabilities import Model, configured
-from services.provider.kinds import anthropic, azure_openai, ollama, openai
 
-_KINDS: Final[Mapping[Kind, Callable[[Account], Adapter]]] = {
-    "openai": openai.connect,
-    "azure_openai": azure_openai.connect,
-    "anthropic": anthropic.connect,
-    "ollama": ollama.connect,
-}
+_KINDS: Final = "services.provider.kinds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +139,15 @@ def _set_up(name: str, config: ProviderConfig) -> Adapter | Off:
         if key is None and not config.key_is_optional:
             return Off(f"{config.key_variable} is not set")
         headers = {header: _header(value) for header, value in config.headers.items()}
-        return _KINDS[config.kind](Account(name, config, key, headers))
+        return _connect(config.kind)(Account(name, config, key, headers))
     except SettingsError as error:
         return Off(str(error))
+
+
+def _connect(kind: Kind) -> Callable[[Account], Adapter]:
+    """Gives what sets a kind up. Only what is used is imported: the vendors' SDKs take a second each."""
+    connect: Callable[[Account], Adapter] = import_module(f"{_KINDS}.{kind}").connect
+    return connect
 
 
 def _header(value: str) -> SecretStr:
