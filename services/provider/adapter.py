@@ -36,6 +36,11 @@ class Account:
     headers: Mapping[str, SecretStr]
     """Headers sent along."""
 
+    @property
+    def sends_no_key(self) -> bool:
+        """Whether neither a key nor a header in its place is sent."""
+        return self.key is None and not any(name.lower() == "authorization" for name in self.headers)
+
     def open_headers(self) -> dict[str, str]:
         """Gives the headers in the form that an SDK takes."""
         return {name: value.get_secret_value() for name, value in self.headers.items()}
@@ -104,5 +109,5 @@ async def answering(source: Events, provider: str, translate: Callable[[Exceptio
         except Exception as error:  # noqa: BLE001 - see below
             # Anything can be wrong with what a provider sends, and its words may hold a key: no cause is kept.
             translated = translate(error)
-            _log.debug("%s: %s became %s", provider, type(error).__name__, translated.reason_name)
+            _log.info("%s: %s, for %s", provider, translated.reason_name, type(error).__name__)
             raise translated from None

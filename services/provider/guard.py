@@ -74,6 +74,11 @@ def guard(http: ModuleType, provider: str, standing: Standing) -> Callable[[Any]
     return look
 
 
+async def take_key_off(request: Any) -> None:
+    """The hook for servers that are sent no key: SDKs insist on one."""
+    request.headers.pop("authorization", None)
+
+
 def cause(error: BaseException) -> MycelError | None:
     """Finds the guard's own error in what an SDK raised: SDKs wrap what hooks raise."""
     seen = 0

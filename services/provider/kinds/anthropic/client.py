@@ -10,7 +10,7 @@ from mycel.chat.v1 import types_pb2 as chat
 
 from services.provider.adapter import Account, Embedded, Events, answering
 from services.provider.capabilities import Capabilities, Model
-from services.provider.guard import guard
+from services.provider.guard import guard, take_key_off
 from services.provider.kinds.anthropic import wire
 from services.provider.kinds.anthropic.answer import Answer
 from services.provider.kinds.anthropic.errors import translate
@@ -75,7 +75,10 @@ def connect(account: Account) -> AnthropicAdapter:
             follow_redirects=False,
             timeout=timeout,
             headers={"accept-encoding": "identity"},
-            event_hooks={"response": [guard(httpx, account.name, standing)]},
+            event_hooks={
+                "request": [take_key_off] if account.sends_no_key else [],
+                "response": [guard(httpx, account.name, standing)],
+            },
         ),
     )
     return AnthropicAdapter(account.name, client, standing)
@@ -83,9 +86,7 @@ def connect(account: Account) -> AnthropicAdapter:
 
 def _headers(account: Account) -> dict[str, str]:
     headers = account.open_headers()
-    if account.key is None:
-        headers.setdefault("Authorization", anthropic.Omit())  # type: ignore[arg-type]  # how the SDK leaves one out
-    elif account.config.base_url is not None:
+    if account.key is not None and account.config.base_url is not None:
         # Servers that speak this API may look for the key in its older place.
         headers.setdefault("X-Api-Key", account.key.get_secret_value())
     return headers

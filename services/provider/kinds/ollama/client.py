@@ -13,7 +13,7 @@ from mycel.completion.v1 import completion_service_pb2 as completion
 from services.common.errors import MycelError
 from services.provider.adapter import Account, Embedded, Events, answering
 from services.provider.capabilities import Capabilities, Model
-from services.provider.guard import guard
+from services.provider.guard import guard, take_key_off
 from services.provider.kinds.ollama import wire
 from services.provider.kinds.ollama.errors import HttpError, translate
 from services.provider.kinds.ollama.facts import facts
@@ -36,10 +36,6 @@ class Client(ollama.AsyncClient):
     async def converse(self, body: dict[str, Any]) -> AsyncIterator[wire.Line]:
         """Asks `/api/chat` for a stream."""
         return await self._request(wire.Line, "POST", "/api/chat", json=body, stream=True)
-
-    def forget_key(self) -> None:
-        """Takes off the key that the SDK reads from the environment by itself, whoever the server is."""
-        self._client.headers.pop("authorization", None)
 
 
 class OllamaAdapter:
@@ -130,10 +126,12 @@ def connect(account: Account) -> OllamaAdapter:
         limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_IDLE_CONNECTIONS),
         # A redirect would carry the key to another host, so none is followed.
         follow_redirects=False,
-        event_hooks={"response": [guard(httpx, account.name, standing), _raise_refusal]},
+        event_hooks={
+            # The SDK reads a key from the environment by itself, whoever the server is.
+            "request": [take_key_off] if account.sends_no_key else [],
+            "response": [guard(httpx, account.name, standing), _raise_refusal],
+        },
     )
-    if not any(name.lower() == "authorization" for name in headers):
-        client.forget_key()
     return OllamaAdapter(account.name, client, standing)
 
 

@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletionChunk
 from services.common.errors import MycelError
 from services.provider.adapter import Account, Embedded, Events, answering
 from services.provider.capabilities import Capabilities, Model
-from services.provider.guard import guard
+from services.provider.guard import guard, take_key_off
 from services.provider.kinds.openai import wire
 from services.provider.kinds.openai.errors import translate
 from services.provider.kinds.openai.facts import facts, takes_developer
@@ -89,7 +89,7 @@ def connect(account: Account) -> OpenAIAdapter:
         base_url=account.config.base_url,
         max_retries=0,
         http_client=http_client(account, standing),
-        default_headers=_headers(account),
+        default_headers=account.open_headers(),
     )
     if account.config.base_url is not None:
         # What the environment says of the account at OpenAI concerns no other server.
@@ -106,12 +106,8 @@ def http_client(account: Account, standing: Standing) -> httpx.AsyncClient:
         follow_redirects=False,
         timeout=timeout,
         headers={"accept-encoding": "identity"},
-        event_hooks={"response": [guard(httpx, account.name, standing)]},
+        event_hooks={
+            "request": [take_key_off] if account.sends_no_key else [],
+            "response": [guard(httpx, account.name, standing)],
+        },
     )
-
-
-def _headers(account: Account) -> dict[str, str]:
-    headers: dict[str, str] = account.open_headers()
-    if account.key is None:
-        headers.setdefault("Authorization", openai.Omit())  # type: ignore[arg-type]  # how the SDK leaves one out
-    return headers
