@@ -21,8 +21,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(_arguments: argparse.Namespace) -> int:
     try:
-        asyncio.run(up(os.environ, lambda line: print(line, flush=True)))
+        asyncio.run(up(os.environ, _say))
     except UpError as error:
         print(f"mycel up: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _say(line: str) -> None:
+    """Prints a line. A reader that went away (`mycel up | head`) is no reason to stop the mesh."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -102,17 +103,20 @@ def state_folder() -> Path:
 
 
 def _free_ingress(text: str) -> HostPort:
-    address = HostPort.parse(text)
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
+    """Resolves the ingress to an address that Envoy takes, and makes sure that nobody listens there."""
+    asked = HostPort.parse(text)
+    try:
+        family, kind, _, _, found = socket.getaddrinfo(asked.host, asked.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(found)
             probe.listen()
-        except OSError as error:
-            hint = "; is another mesh or server running? Set MYCEL_INGRESS to another address" if address.port else ""
-            raise UpError(f"MYCEL_INGRESS: {address} cannot be listened on: {error.strerror}{hint}") from error
-        return HostPort(address.host, int(probe.getsockname()[1]))
+            host, port = probe.getsockname()[:2]
+            return HostPort(str(host), int(port))
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        hint = "; is another mesh or server running? Set MYCEL_INGRESS to another address" if taken else ""
+        raise UpError(f"MYCEL_INGRESS: {asked} cannot be listened on: {error.strerror}{hint}") from error
 
 
 def free_ports(count: int) -> tuple[int, ...]:

@@ -20,8 +20,9 @@ from typing import Any, Final
 from services.common.logs import JsonFormatter
 from services.common.server import wait_for_stop_signal
 from services.common.triton_server import TritonSetupError
+from services.mesh.client import DEVELOPMENT_KEY
 from services.mesh.control import ControlServer
-from services.mesh.envoy import EnvoyError, HostPort
+from services.mesh.envoy import EnvoyError
 from services.mesh.http_server import http_server
 from services.mesh.otlp.receiver import OtlpReceiver, otlp_receiver
 from services.mesh.otlp.store import TraceStore
@@ -76,7 +77,7 @@ async def _run(plan: Plan, receiver: OtlpReceiver, say: Say, begun: float, stop:
     async with _control(plan, mesh, receiver), _background(keep_bounded(part.log for part in parts)):
         try:
             if await _unless(stop, mesh.start()):
-                say(ready_text(plan.settings.ingress, time.monotonic() - begun))
+                say(ready_text(plan.settings, time.monotonic() - begun))
                 await _unless(stop, mesh.keep())
             say("stopping …")
         finally:
@@ -95,12 +96,13 @@ async def _unless(stop: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> 
     return False
 
 
-def ready_text(ingress: HostPort, seconds: float) -> str:
+def ready_text(settings: UpSettings, seconds: float) -> str:
     """Gives what a person reads when the mesh is ready: where it is, and one request that works."""
-    url = f"http://{ingress}"
+    url = f"http://{settings.ingress}"
+    key = "YOUR_KEY" if settings.mesh.tenants else DEVELOPMENT_KEY
     return (
         f"\nMycel is ready at {url} after {seconds:.1f} s. Try:\n\n"
-        f"  curl {url}/v1/chat/completions -H 'authorization: Bearer mycel-dev' \\\n"
+        f"  curl {url}/v1/chat/completions -H 'authorization: Bearer {key}' \\\n"
         f"    -H 'content-type: application/json' \\\n"
         f'    -d \'{{"model": "auto", "messages": [{{"role": "user", "content": "What is a semantic cache?"}}]}}\'\n\n'
         "Ctrl-C stops it.\n"
