@@ -57,15 +57,28 @@ class WireServer:
         self.hung_up = asyncio.Event()
         self.holding = asyncio.Event()
         self.url = ""
+        self._open: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
         try:
             while await self._exchange(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             self.hung_up.set()
         finally:
+            del self._open[task]
             writer.close()
+
+    async def hang_up(self) -> None:
+        """Closes every connection."""
+        tasks = list(self._open)
+        for writer in self._open.values():
+            writer.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answers one request; tells whether another may follow on the connection."""
@@ -121,6 +134,7 @@ async def wire_server(*replies: Reply) -> AsyncIterator[WireServer]:
         yield fake
     finally:
         server.close()
+        await fake.hang_up()
 
 
 def json_reply(status: int, body: Any, **headers: str) -> Reply:
