@@ -92,14 +92,14 @@ class Asker:
         waiting = deque(candidates)
         running: dict[asyncio.Task[completion.StreamCompletionResponse], Attempt] = {}
         try:
-            while waiting or running:
+            while self._drop_resting(waiting) or running:
                 if not running:
-                    self._start(waiting.popleft(), request, deadline, record, running)
+                    self._start(waiting, request, deadline, record, running)
                 slow_after = self._slow_after(running) if waiting else None
                 done, _ = await asyncio.wait(running, timeout=slow_after, return_when=asyncio.FIRST_COMPLETED)
-                if not done and self._board.hedges.take():
+                if not done and self._drop_resting(waiting) and self._board.hedges.take():
                     record.hedges += 1
-                    self._start(waiting.popleft(), request, deadline, record, running)
+                    self._start(waiting, request, deadline, record, running)
                     continue
                 if not done:
                     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -114,18 +114,28 @@ class Asker:
         finally:
             await _end(running)
 
+    def _drop_resting(self, waiting: deque[Candidate]) -> bool:
+        """Tells whether somebody may be asked; drops the next ones whose breaker has opened in the meantime."""
+        while waiting and not self._board.breaker(waiting[0]).admits():
+            waiting.popleft()
+        return bool(waiting)
+
     def _start(
         self,
-        candidate: Candidate,
+        waiting: deque[Candidate],
         request: Request,
         deadline: Deadline,
         record: Record,
         running: dict[asyncio.Task[completion.StreamCompletionResponse], Attempt],
     ) -> None:
+        """Asks the next one. While others wait, a silent one may not use up their share of the caller's time."""
+        seconds = deadline.left()
+        candidate = waiting.popleft()
         record.begun += 1
-        backend = self._backends[candidate.backend]
-        attempt = Attempt(candidate, backend, request(candidate), deadline.left(), self._board)
-        running[asyncio.create_task(attempt.next())] = attempt
+        attempt = Attempt(candidate, self._backends[candidate.backend], request(candidate), seconds, self._board)
+        longest = self._board.config.first_token.total_seconds()
+        patience = min(longest, seconds / 2) if waiting else None
+        running[asyncio.create_task(attempt.begin(patience))] = attempt
 
     def _slow_after(self, running: dict[asyncio.Task[completion.StreamCompletionResponse], Attempt]) -> float:
         return self._board.slow_after(next(reversed(running.values())).candidate)

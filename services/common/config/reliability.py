@@ -41,8 +41,9 @@ class RetryConfig(Part):
 class HedgeConfig(Part):
     """Asking the next candidate when one is slow to begin."""
 
-    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """A model that has not begun when this share of its answers had, is slow."""
+    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """A model that has not begun when this share of its answers had, is slow. Less than the share of answers that are
+    not slow, or the slow ones pass for ordinary."""
     factor: Annotated[float, Field(ge=1)] = 1.2
     """The learned time is stretched by this, so that ordinary answers are not taken for slow ones."""
     unlearned: Duration = timedelta(seconds=10)
@@ -56,6 +57,9 @@ class ReliabilityConfig(Part):
 
     on_stream_failure: Literal["error", "continue"] = "continue"
     """When a provider fails after it began to answer: end with an error, or go on with the next candidate."""
+    first_token: Duration = timedelta(seconds=60)
+    """While other models wait to be asked, one that has not begun to answer after so long, or after half of the
+    caller's time, has failed."""
     stall: Duration = timedelta(seconds=30)
     """A stream that is silent for so long has failed."""
     breaker: BreakerConfig = BreakerConfig()

@@ -230,7 +230,7 @@ async def test_the_backend_gets_what_is_left_of_the_deadline(tmp_path: Path) -> 
 
 async def test_a_deadline_that_passes_is_typed(tmp_path: Path) -> None:
     async with mesh(tmp_path, {"first": [asyncio.Event()]}) as running:
-        request = chat_service.ChatRequest(model="auto", input=_input())
+        request = chat_service.ChatRequest(model="first", input=_input())
         error = await _refusal(running.chat.Chat(request, metadata=_KEY, timeout=0.2))
         assert error.reason_name == "DEADLINE_EXCEEDED"
 
