@@ -10,21 +10,26 @@ from pathlib import Path
 
 import grpc
 import pytest
+import yaml
 from mycel.completion.v1 import completion_service_pb2 as completion
 from mycel.completion.v1.completion_service_pb2_grpc import CompletionServiceStub
 from mycel.embedding.v1 import embedding_service_pb2 as embedding
 from mycel.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from pydantic import SecretStr
 
 from services.common.channels import open_channel
-from services.common.config import load_config
+from services.common.config import MeshConfig, load_config
 from services.common.errors import MycelError
 from services.common.status import from_rpc_error
 from services.common.telemetry import Telemetry
+from services.provider.adapter import Account
+from services.provider.registry import Registry
 from services.provider.serve import running_provider
 from services.provider.settings import ProviderSettings
+from tests.fakes import anthropic_wire
 from tests.fakes.wire_server import Reply, json_reply, wire_server
 from tests.integration.provider.conftest import question, texts
-from tests.integration.provider.dialects import ANTHROPIC, AZURE, OLLAMA, OPENAI, Dialect
+from tests.integration.provider.dialects import ALL, ANTHROPIC, AZURE, CANARY, OLLAMA, OPENAI, Dialect
 
 
 @asynccontextmanager
@@ -149,6 +154,46 @@ async def test_a_provider_that_says_nothing_is_late(tmp_path: Path, monkeypatch:
             settings = dialect.settings(server.url).replace("TEST_KEY", "KEY").replace("}", ", timeout: 300ms}")
             async with serving(tmp_path / "mesh.yaml", f"p: {settings}", "m: {provider: p}") as channel:
                 assert (await _failure(lambda: _ask(channel))).reason_name == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "event", "reason"),
+    [
+        (OPENAI, 'data: {"error": {"message": "slow", "code": "rate_limit_exceeded"}}\n\n', "RATE_LIMITED"),
+        (ANTHROPIC, anthropic_wire.event("error", error={"type": "overloaded_error", "message": "x"}), "OVERLOADED"),
+        (OLLAMA, '{"error": "server busy, please try again"}\n', "OVERLOADED"),
+        (OLLAMA, '{"error": "the input length exceeds the context length"}\n', "CONTEXT_TOO_LONG"),
+    ],
+)
+async def test_an_error_inside_an_answer_has_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: Dialect, event: str, reason: str
+) -> None:
+    monkeypatch.setenv("TEST_KEY", "k")
+    begun = dialect.begun()
+    async with (
+        wire_server(Reply(content_type=begun.content_type, parts=[*begun.parts, event])) as server,
+        serving(tmp_path / "mesh.yaml", f"p: {dialect.settings(server.url)}", "m: {provider: p}") as channel,
+    ):
+        assert (await _failure(lambda: _ask(channel))).reason_name == reason
+
+
+def test_keys_are_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", CANARY)
+    providers = {
+        dialect.kind: yaml.safe_load(dialect.settings("http://127.0.0.1:1")) | {"headers": {"X-Secret": "$TEST_KEY"}}
+        for dialect in ALL
+    }
+    models = {kind: {"provider": kind} for kind in providers}
+    config = MeshConfig.model_validate(
+        {"providers": providers, "models": models, "routes": {"auto": {"low": ["openai"]}}}
+    )
+    registry = Registry.from_config(config)
+    key = SecretStr(CANARY)
+    account = Account("p", config.providers["openai"], key, {"X-Secret": key})
+    adapters = [registry.find(kind).adapter for kind in providers]
+    assert len(adapters) == 4
+    told = [repr(config), repr(account), repr(registry), *map(repr, adapters), *(repr(vars(each)) for each in adapters)]
+    assert CANARY not in "".join(told)
 
 
 def _vectors(kind: str) -> Reply:

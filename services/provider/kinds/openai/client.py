@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import httpx2 as httpx
 import openai
@@ -18,6 +19,8 @@ from services.provider.kinds.openai import wire
 from services.provider.kinds.openai.errors import translate
 from services.provider.kinds.openai.facts import facts, takes_developer
 from services.provider.standing import Standing
+
+_OPENAI: Final = ".openai.com"
 
 
 class OpenAIAdapter:
@@ -91,10 +94,11 @@ def connect(account: Account) -> OpenAIAdapter:
         http_client=http_client(account, standing),
         default_headers=account.open_headers(),
     )
-    if account.config.base_url is not None:
+    genuine = client.base_url.host.endswith(_OPENAI)
+    if not genuine:
         # What the environment says of the account at OpenAI concerns no other server.
         client.organization = client.project = None
-    return OpenAIAdapter(account.name, client, standing, genuine=account.config.base_url is None)
+    return OpenAIAdapter(account.name, client, standing, genuine=genuine)
 
 
 def http_client(account: Account, standing: Standing) -> httpx.AsyncClient:
