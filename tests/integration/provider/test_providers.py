@@ -134,14 +134,42 @@ async def test_without_a_key_none_is_sent(
     assert (sent["x-team"], sent["x-plain"]) == ("blue", "1")
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "http://nowhere.invalid", "tls"])
-@pytest.mark.parametrize("dialect", [OPENAI, AZURE, ANTHROPIC, OLLAMA], ids=repr)
-async def test_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: Dialect, address: str) -> None:
+@asynccontextmanager
+async def _no_tls(*, talks: bool) -> AsyncIterator[str]:
+    """Gives the https address of a server that answers with something else than TLS, or with nothing."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        if talks:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+
+
+@pytest.mark.parametrize("talks", [True, False], ids=["other", "silent"])
+@pytest.mark.parametrize("dialect", ALL, ids=repr)
+async def test_tls_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: Dialect, talks: bool) -> None:
     monkeypatch.setenv("TEST_KEY", "k")
-    async with wire_server(Reply()) as server:
-        url = server.url.replace("http:", "https:") if address == "tls" else address
-        async with serving(tmp_path / "mesh.yaml", f"p: {dialect.settings(url)}", "m: {provider: p}") as channel:
+    async with _no_tls(talks=talks) as url:
+        settings = dialect.settings(url).replace("}", ", connect_timeout: 500ms}")
+        async with serving(tmp_path / "mesh.yaml", f"p: {settings}", "m: {provider: p}") as channel:
             error = await _failure(lambda: _ask(channel))
+    assert error.reason_name == "BACKEND_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nowhere.invalid"])
+@pytest.mark.parametrize("dialect", ALL, ids=repr)
+async def test_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: Dialect, url: str) -> None:
+    monkeypatch.setenv("TEST_KEY", "k")
+    async with serving(tmp_path / "mesh.yaml", f"p: {dialect.settings(url)}", "m: {provider: p}") as channel:
+        error = await _failure(lambda: _ask(channel))
     assert error.reason_name == "BACKEND_UNAVAILABLE"
     assert error.metadata["provider"] == "p"
 
