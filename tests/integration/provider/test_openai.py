@@ -229,3 +229,20 @@ async def test_a_provider_without_a_key_is_off_and_says_so(stub: CompletionServi
 async def test_an_unknown_model_is_refused(stub: CompletionServiceStub) -> None:
     error = await _fails(stub, model="nothing")
     assert (error.reason_name, error.field) == ("MODEL_NOT_FOUND", "model")
+
+
+async def test_several_answers_are_kept_apart(stub: CompletionServiceStub, upstream: OpenAIServer) -> None:
+    value = _input()
+    value.parameters.n = 2
+    both = [chunk({"content": "a"}, index=0), chunk({"content": "b"}, index=1), chunk({}, "stop", index=0)]
+    upstream.answers = [Answer(events=[*both, chunk({}, "length", index=1), usage_chunk()])]
+    events = await _ask(stub, value)
+    assert [(event.delta.index, event.delta.text) for event in events if event.delta.text] == [(0, "a"), (1, "b")]
+    assert upstream.received[0].body["n"] == 2
+    upstream.answers = [Answer(events=both)]
+    assert (await _fails(stub)).reason_name == "BACKEND_MALFORMED"
+
+
+async def test_a_refusal_is_passed_on(stub: CompletionServiceStub, upstream: OpenAIServer) -> None:
+    upstream.answers = [Answer(events=[chunk({"refusal": "I will not"}), chunk({}, "stop"), usage_chunk()])]
+    assert "".join(event.delta.refusal for event in await _ask(stub)) == "I will not"
