@@ -64,6 +64,16 @@ def test_a_wrong_configuration_or_model_file(text: str, said: tuple[str, ...]) -
         refused(settings(folder, MYCEL_INGRESS="127.0.0.1:0"), *said)
 
 
+def test_a_model_file_that_is_cut_short() -> None:
+    needs_setup()
+    with mesh_folder() as folder:
+        file = folder / "tiny.gguf"
+        file.write_bytes(file.read_bytes()[:20_000])
+        refused(
+            settings(folder, MYCEL_INGRESS="127.0.0.1:0"), "inference did not get ready", "tiny", "not a whole GGUF"
+        )
+
+
 def test_a_missing_runtime(tmp_path: Path) -> None:
     with mesh_folder() as folder:
         refused(settings(folder, MYCEL_INGRESS="127.0.0.1:0", MYCEL_RUNTIME=str(tmp_path)), "make setup")
@@ -79,6 +89,8 @@ def test_ctrl_c_leaves_nothing() -> None:
     needs_setup()
     with mesh_folder() as folder, started_mesh(folder / "state", settings(folder)) as mesh:
         assert stat.S_IMODE(Path(mesh.state.run_dir).stat().st_mode) == 0o700
+        until(lambda: "  off: gpt (OPENAI_API_KEY is not set)" in mesh.output)
+        assert any(line.endswith("Models: tiny.") for line in mesh.output)
         running = leftovers(mesh.state)
         assert len(running) > 8, running  # this is how the tests would see what is left
         mesh.stop(signal.SIGINT)

@@ -19,10 +19,8 @@ from mycel.chat.v1.types_pb2 import ChatInput, ContentPart, Message, Role, Usage
 from services.common.settings import SettingsError
 from services.mesh.client import Caller, caller, explain, ingress_channel
 
-_CONTROL_CHARACTERS: Final = dict.fromkeys([*range(32), *range(127, 160)])
+_CONTROL_CHARACTERS: Final = dict.fromkeys(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t")
 """Removed before an answer is shown: a terminal would obey them."""
-for _kept in (ord("\n"), ord("\t")):
-    del _CONTROL_CHARACTERS[_kept]
 
 
 @dataclass(slots=True)
@@ -139,8 +137,13 @@ async def ask(
     return answer
 
 
+def harmless(text: str) -> str:
+    """Gives a text without the characters that steer a terminal."""
+    return text.translate(_CONTROL_CHARACTERS)
+
+
 def _show(text: str) -> None:
-    print(text.translate(_CONTROL_CHARACTERS), end="", flush=True)
+    print(harmless(text), end="", flush=True)
 
 
 def _discard(_text: str) -> None:

@@ -19,6 +19,8 @@ _LOG: Final = logging.getLogger(__name__)
 _SEEN_SECONDS: Final = 15.0
 """How long Envoy may take to find the services that are ready."""
 _POLL_SECONDS: Final = 0.1
+_PATIENCE_SECONDS: Final = 10.0
+"""After so long without news, a person is told what is being waited for."""
 
 _DRAIN_SECONDS: Final = 2.0
 _STOP_ORDER: Final = (("router",), ("envoy",), ("provider", "inference", "cache", "triton"))
@@ -42,11 +44,17 @@ class Mesh:
         Raises:
             UpError: a part did not start; the others may run, and `stop` stops them.
         """
-        tasks = [asyncio.create_task(self._start(runner)) for runner in self.runners]
+        tasks = [asyncio.create_task(self._start(runner), name=runner.part.name) for runner in self.runners]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+            waiting = set(tasks)
+            while waiting:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=_PATIENCE_SECONDS, return_when=asyncio.FIRST_EXCEPTION
+                )
+                for task in done:
+                    task.result()
+                if waiting:
+                    self._say(f"waiting for {', '.join(sorted(task.get_name() for task in waiting))} …")
             await self._wait_seen()
         finally:
             for task in tasks:

@@ -33,6 +33,10 @@ class Part:
     """Tells whether it does its work; False while it cannot be reached. Returns within a second or two."""
     address: str
     """Where it is reached, for people."""
+    patience: float = 60.0
+    """How long it may take to get ready, in seconds."""
+    obstacle: Callable[[], Awaitable[str]] | None = None
+    """Tells what keeps it from getting ready and will not pass by itself; empty when nothing is known to."""
     before_start: Callable[[], object] = _nothing
     """Run before each start, when no process of the part is left: clears what a killed one left. May block."""
     ailing: Callable[[int], str] | None = None

@@ -31,7 +31,7 @@ from services.mesh.envoy_admin import EnvoyAdmin
 from services.mesh.supervisor.environment import outbound_environment, part_environment
 from services.mesh.supervisor.keeper import RUN_ID_VARIABLE
 from services.mesh.supervisor.part import Part
-from services.mesh.supervisor.probes import StubWatch, envoy_ready, http_ok, service_ready
+from services.mesh.supervisor.probes import StubWatch, envoy_ready, http_ok, models_off, service_ready
 from services.mesh.supervisor.settings import UpSettings
 from services.mesh.supervisor.state import RunState
 
@@ -39,6 +39,9 @@ TRITON: Final = "triton"
 ENVOY: Final = "envoy"
 _EXPORT_MILLISECONDS: Final = "500"
 """How long a service keeps spans back: a trace is whole soon after its call."""
+_SERVICE_SECONDS: Final = 60.0
+_MODEL_SECONDS: Final = 900.0
+"""How long loading models may take: large files on slow disks take minutes."""
 _TRITON_EXIT_SECONDS: Final = 3
 """How long Triton lets answers finish when it is stopped: Ctrl-C to all gone takes ten seconds at most."""
 
@@ -89,6 +92,7 @@ class Plan:
             environment = outbound_environment(self.environment, own, self.settings.secrets())
         else:
             environment = part_environment(self.environment, own)
+        local = name == "inference"
         return Part(
             name=name,
             # -P: a folder `services` where `mycel up` was called must not be taken for ours.
@@ -97,6 +101,8 @@ class Plan:
             log=self._log(name),
             ready=partial(service_ready, socket),
             address=f"unix:{socket}",
+            patience=_MODEL_SECONDS if local else _SERVICE_SECONDS,
+            obstacle=self._no_model if local else None,
         )
 
     def _envoy(self) -> Part:
@@ -144,11 +150,22 @@ class Plan:
             environment=environment,
             log=self._log(TRITON),
             # It opens its ports when every model has been tried; the inference service tells of those that failed.
-            ready=partial(http_ok, f"http://{state.triton_http}/v2/health/live"),
+            ready=partial(http_ok, self._triton_live),
             address=state.triton_grpc,
+            patience=_MODEL_SECONDS,
             before_start=partial(remove_shared_memory, state.shm_prefix),
             ailing=StubWatch(),
         )
+
+    async def _no_model(self) -> str:
+        """Tells why no local model can be served, once Triton has tried them all."""
+        if not await http_ok(self._triton_live):
+            return ""
+        return await models_off(self.state.socket("inference"))
+
+    @property
+    def _triton_live(self) -> str:
+        return f"http://{self.state.triton_http}/v2/health/live"
 
     def _log(self, name: str) -> Path:
         return self.settings.home / "logs" / f"{name}.log"

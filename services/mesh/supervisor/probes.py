@@ -12,9 +12,11 @@ from typing import Final
 import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from mycel.completion.v1.completion_service_pb2 import ListModelsRequest
+from mycel.completion.v1.completion_service_pb2_grpc import CompletionServiceStub
 
 from services.common.channels import open_channel
-from services.common.telemetry import Telemetry
+from services.common.telemetry import UNSAMPLED, Telemetry
 from services.mesh.envoy import EnvoyError
 from services.mesh.envoy_admin import EnvoyAdmin
 
@@ -33,6 +35,19 @@ async def service_ready(socket: Path) -> bool:
         except grpc.aio.AioRpcError:
             return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def models_off(socket: Path) -> str:
+    """Gives the reasons why a backend can serve none of its models; empty when it serves one, or does not tell."""
+    async with open_channel(f"unix:{socket}", Telemetry.disabled()) as channel:
+        stub = CompletionServiceStub(channel)
+        try:
+            answer = await stub.ListModels(ListModelsRequest(), timeout=_PROBE_SECONDS, metadata=UNSAMPLED)
+        except grpc.aio.AioRpcError:
+            return ""
+    if any(model.available for model in answer.models):
+        return ""
+    return "; ".join(f"{model.name}: {model.unavailable_reason}" for model in answer.models)
 
 
 async def http_ok(url: str) -> bool:

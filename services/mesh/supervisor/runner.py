@@ -15,8 +15,8 @@ State = Literal["starting", "ready", "waiting", "stopped"]
 Say = Callable[[str], None]
 
 _POLL_SECONDS: Final = 0.1
-_READY_SECONDS: Final = 60.0
-"""How long a part may take to get ready."""
+_OBSTACLE_SECONDS: Final = 5.0
+"""How long an obstacle must have been the same to be believed."""
 _WATCH_SECONDS: Final = 1.0
 """How often a ready part is looked at."""
 _FIRST_PAUSE: Final = 0.2
@@ -102,14 +102,20 @@ class Runner:
 
     async def _wait_ready(self, process: PartProcess) -> None:
         ended = asyncio.create_task(process.wait())
+        obstacle, since = "", time.monotonic()
         try:
-            async with asyncio.timeout(_READY_SECONDS):
+            async with asyncio.timeout(self.part.patience):
                 while not await self.part.ready():
                     done, _ = await asyncio.wait({ended}, timeout=_POLL_SECONDS)
                     if done:
                         raise UpError(self._did_not_start(exit_reason(ended.result())))
+                    now = await self.part.obstacle() if self.part.obstacle else ""
+                    if now != obstacle:
+                        obstacle, since = now, time.monotonic()
+                    if obstacle and time.monotonic() - since > _OBSTACLE_SECONDS:
+                        raise UpError(f"{self.part.name} did not get ready: {obstacle} (log: {self.part.log})")
         except TimeoutError:
-            raise UpError(self._did_not_start(f"not ready after {_READY_SECONDS:.0f} s")) from None
+            raise UpError(self._did_not_start(f"not ready after {self.part.patience:.0f} s")) from None
         finally:
             ended.cancel()
 

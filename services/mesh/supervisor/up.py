@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from importlib import metadata
@@ -26,6 +26,7 @@ from services.mesh.envoy import EnvoyError
 from services.mesh.http_server import http_server
 from services.mesh.otlp.receiver import OtlpReceiver, otlp_receiver
 from services.mesh.otlp.store import TraceStore
+from services.mesh.status import ModelStatus, mesh_models
 from services.mesh.supervisor import keeper
 from services.mesh.supervisor.errors import UpError
 from services.mesh.supervisor.logs import keep_bounded
@@ -77,7 +78,7 @@ async def _run(plan: Plan, receiver: OtlpReceiver, say: Say, begun: float, stop:
     async with _control(plan, mesh, receiver), _background(keep_bounded(part.log for part in parts)):
         try:
             if await _unless(stop, mesh.start()):
-                say(ready_text(plan.settings, time.monotonic() - begun))
+                say(ready_text(plan.settings, time.monotonic() - begun, await mesh_models(plan.state)))
                 await _unless(stop, mesh.keep())
             say("stopping …")
         finally:
@@ -96,12 +97,14 @@ async def _unless(stop: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> 
     return False
 
 
-def ready_text(settings: UpSettings, seconds: float) -> str:
-    """Gives what a person reads when the mesh is ready: where it is, and one request that works."""
+def ready_text(settings: UpSettings, seconds: float, models: Sequence[ModelStatus]) -> str:
+    """Gives what a person reads when the mesh is ready: where it is, which models answer, one request that works."""
     url = f"http://{settings.ingress}"
     key = "YOUR_KEY" if settings.mesh.tenants else DEVELOPMENT_KEY
+    on = ", ".join(model.name for model in models if model.on) or "none"
+    off = "".join(f"\n  off: {model.name} ({model.why})" for model in models if not model.on)
     return (
-        f"\nMycel is ready at {url} after {seconds:.1f} s. Try:\n\n"
+        f"\nMycel is ready at {url} after {seconds:.1f} s. Models: {on}.{off}\n\n"
         f"  curl {url}/v1/chat/completions -H 'authorization: Bearer {key}' \\\n"
         f"    -H 'content-type: application/json' \\\n"
         f'    -d \'{{"model": "auto", "messages": [{{"role": "user", "content": "What is a semantic cache?"}}]}}\'\n\n'
