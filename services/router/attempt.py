@@ -119,7 +119,8 @@ class Attempt:
         return self._board.clock() - self._begun_at
 
     def _was_slow(self) -> bool:
-        return self._waited() >= self._board.slow_after(self.candidate)
+        longest = self._board.config.first_token.total_seconds()
+        return self._waited() >= min(self._board.slow_after(self.candidate), longest)
 
     def _tells_of_provider(self, error: MycelError) -> bool:
         """A caller's own haste must open nobody's breaker: time that ran out counts once the provider was slow."""

@@ -33,7 +33,7 @@ class RetryConfig(Part):
     base: Duration = timedelta(milliseconds=100)
     """The wait before the first round is drawn from 0 to this, and the limit is doubled each round (full jitter)."""
     longest: Duration = timedelta(seconds=5)
-    """The longest wait before a round; a provider's Retry-After may ask for more, never past the caller's deadline."""
+    """The longest wait before a round. When providers ask for more with Retry-After, the caller is told instead."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Repeated calls are at most this share of first ones."""
 

@@ -54,7 +54,7 @@ async def test_a_silent_model_leaves_the_next_half_of_the_time(tmp_path: Path) -
 
 async def test_a_silent_model_has_failed_after_its_time(tmp_path: Path) -> None:
     scripts: dict[str, list[Step]] = {"first": [started("t"), asyncio.Event()], "second": answer("u", "next")}
-    config = "first_token: 50ms, breaker: {failures: 1}, hedge: {unlearned: 10ms, share: 0}, retry: {rounds: 0}"
+    config = "first_token: 50ms, breaker: {failures: 1}, hedge: {share: 0}, retry: {rounds: 0}"
     async with mesh(tmp_path, scripts, reliability=config) as running:
         response, headers = await _chat(running)
         assert (_text(response.choices), headers["x-mycel-attempts"]) == ("next", "2")
