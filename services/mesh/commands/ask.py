@@ -61,6 +61,8 @@ class Answer:
         model = f"{summary.model} ({summary.provider})"
         time_taken = f"{self.seconds * 1e3:.0f} ms (first text {self.first_seconds * 1e3:.0f} ms)"
         parts = [f"cache {summary.cache}", f"tier {summary.tier}", model, tokens, cost, time_taken]
+        if summary.attempts > 1:
+            parts.insert(3, f"{summary.attempts} attempts")
         return " · ".join([*parts, f"trace {summary.trace_id or 'none'}"])
 
 

@@ -21,6 +21,7 @@ from services.mesh.envoy import EnvoyError
 from services.mesh.envoy_admin import EnvoyAdmin
 
 _PROBE_SECONDS: Final = 1.0
+_LOOKS_PER_SCAN: Final = 30
 _STUB: Final = "triton_python"  # the kernel cuts longer names
 
 
@@ -85,21 +86,33 @@ class StubWatch:
     """
 
     def __init__(self) -> None:
-        self._most: dict[int, int] = {}
+        self._server = 0
+        self._stubs: list[psutil.Process] = []
+        self._looks = 0
 
     def __call__(self, server_pid: int) -> str:
         """Tells what is wrong with a server; empty when nothing is."""
-        try:
-            alive = sum(_is_live_stub(child) for child in psutil.Process(server_pid).children())
-        except psutil.Error:
-            return ""  # it is ending: its exit tells
-        most = max(self._most.get(server_pid, 0), alive)
-        self._most = {server_pid: most}
-        return "a model's process died" if alive < most else ""
+        if server_pid != self._server:
+            self._server, self._stubs, self._looks = server_pid, [], 0
+        if not all(_is_live(stub) for stub in self._stubs):
+            return "a model's process died"
+        # Looking for new ones means reading about every process of the machine: seldom, once some are known.
+        if not self._stubs or self._looks % _LOOKS_PER_SCAN == 0:
+            self._stubs = _live_stubs(server_pid)
+        self._looks += 1
+        return ""
 
 
-def _is_live_stub(process: psutil.Process) -> bool:
+def _live_stubs(server_pid: int) -> list[psutil.Process]:
     try:
-        return process.name().startswith(_STUB) and process.status() != psutil.STATUS_ZOMBIE
+        children = psutil.Process(server_pid).children()
+        return [child for child in children if _is_live(child) and child.name().startswith(_STUB)]
+    except psutil.Error:
+        return []  # it is ending: its exit tells
+
+
+def _is_live(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
