@@ -14,6 +14,7 @@ from opentelemetry import trace
 
 from services.common.errors import MycelError
 from services.provider import requirements
+from services.provider.continuation import continued
 from services.provider.registry import Registry
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,10 +38,16 @@ class CompletionServicer(CompletionServiceServicer):
                 "gen_ai.request.model": served.model.upstream,
             }
         )
-        requirements.check(served.model, request.input)
+        value, exactly = request.input, False
+        if request.continue_after:
+            exactly = served.model.capabilities.prefix_continuation
+            value = continued(value, request.continue_after, by_prefix=exactly)
+        requirements.check(served.model, value)
         try:
-            async with aclosing(served.adapter.stream(served.model, request.input)) as events:
+            async with aclosing(served.adapter.stream(served.model, value)) as events:
                 async for event in events:
+                    if isinstance(event, completion.CompletionStarted):
+                        event.continues_exactly = exactly
                     yield _response(event, span)
         except MycelError as error:
             served.adapter.standing.saw_failure(error)
