@@ -52,6 +52,7 @@ class LocalModel:
             unavailable_reason=self.unavailable_reason,
             context_length=self.context_tokens,
             description=self.config.description,
+            price=completion.Price(input=self.config.price.input, output=self.config.price.output),
         )
 
     def admit(self) -> ChatTemplate:

@@ -22,9 +22,12 @@ from services.common.telemetry import UNSAMPLED, Telemetry
 from services.mesh.control import ControlClient
 from services.mesh.envoy import MESH_SERVICES
 from services.mesh.envoy_admin import EnvoyAdmin
+from services.mesh.providers import ProviderHealth, mesh_providers
 from services.mesh.supervisor.state import RunState
 
 _PROBE_SECONDS: Final = 3.0
+_SHOWN: Final = ("tools", "images", "json_schema", "logprobs", "embeddings")
+"""The capabilities that people choose a model by."""
 _BACKENDS: Final = ("provider", "inference")
 _MIB: Final = 1024 * 1024
 
@@ -64,6 +67,11 @@ class ModelStatus:
     context: int
     """The longest prompt and answer together, in tokens; 0 when not known."""
     description: str
+    price_input: float
+    """US dollars per million tokens of the prompt."""
+    price_output: float
+    can: tuple[str, ...]
+    """What it can do besides answering with text; empty when its backend does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class MeshStatus:
     version: str
     parts: tuple[PartStatus, ...]
     models: tuple[ModelStatus, ...]
+    providers: tuple[ProviderHealth, ...]
 
     @property
     def ok(self) -> bool:
@@ -90,10 +99,10 @@ async def mesh_status(state: RunState) -> MeshStatus:
         ControlError: the mesh does not answer at all.
     """
     told = await asyncio.to_thread(ControlClient(state.socket("control")).state)
-    parts, models = await asyncio.gather(
-        asyncio.gather(*(_part(part, state) for part in told["parts"])), mesh_models(state)
+    parts, models, providers = await asyncio.gather(
+        asyncio.gather(*(_part(part, state) for part in told["parts"])), mesh_models(state), mesh_providers(state)
     )
-    return MeshStatus(state.ingress, state.version, tuple(parts), tuple(models))
+    return MeshStatus(state.ingress, state.version, tuple(parts), tuple(models), tuple(providers))
 
 
 async def mesh_models(state: RunState) -> list[ModelStatus]:
@@ -158,6 +167,9 @@ def _model(info: ModelInfo) -> ModelStatus:
         why=info.unavailable_reason,
         context=info.context_length,
         description=info.description,
+        price_input=info.price.input,
+        price_output=info.price.output,
+        can=tuple(name for name in _SHOWN if getattr(info.capabilities, name)),
     )
 
 

@@ -113,6 +113,7 @@ class Registry:
             available=not isinstance(provider, Off),
             context_length=model.context or 0,
             description=model.description,
+            price=completion.Price(input=model.price.input, output=model.price.output),
         )
         if isinstance(provider, Off):
             info.unavailable_reason = provider.why

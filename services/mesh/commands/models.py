@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -35,17 +35,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def models_table(models: Sequence[ModelStatus]) -> Table:
-    """Gives a table of models: on or off, and why."""
+def models_table(models: Sequence[ModelStatus]) -> Group:
+    """Gives the models as a table, prices in US dollars per million tokens, with what is to be said of them below."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "provider", "kind", "state"):
+    for heading in ("model", "provider", "state"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("context", justify="right")
-    table.add_column("about", overflow="fold")
+    for heading in ("context", "$ in", "$ out"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("can", overflow="fold")
     for model in models:
         state = Text("on", style="green") if model.on else Text("off", style="yellow")
-        context = str(model.context) if model.context else ""
-        table.add_row(
-            model.name, model.provider, model.kind, state, context, model.description if model.on else model.why
-        )
-    return table
+        context = f"{model.context:,}" if model.context else ""
+        prices = (f"{model.price_input:g}", f"{model.price_output:g}")
+        can = ", ".join(name.replace("_", " ") for name in model.can)
+        table.add_row(model.name, model.provider, state, context, *prices, can)
+    notes = [f"{model.name}: {model.description}" for model in models if model.on and model.description]
+    for why in sorted({model.why for model in models if not model.on}):
+        names = ", ".join(model.name for model in models if model.why == why)
+        notes.append(f"off: {names}: {why}")
+    return Group(table, *(Text(note, style="dim") for note in ["", *notes]))

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,7 @@ from rich.text import Text
 from services.mesh.client import CommandError, running_mesh
 from services.mesh.commands.models import models_table
 from services.mesh.control import ControlError
+from services.mesh.providers import ProviderHealth
 from services.mesh.status import MeshStatus, mesh_status
 
 
@@ -50,4 +52,27 @@ def _show(status: MeshStatus, console: Console) -> None:
         table.add_row(part.name, part.version, health, *figures, part.address)
     console.print(table)
     console.print()
+    console.print(_providers_table(status.providers))
+    console.print()
     console.print(models_table(status.models))
+
+
+def _providers_table(providers: Sequence[ProviderHealth]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("provider", "state", "breaker"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("first token", justify="right")
+    table.add_column("last error", overflow="fold")
+    told = any(provider.requests_left or provider.tokens_left for provider in providers)
+    for heading in ("requests left", "tokens left") if told else ():
+        table.add_column(heading, no_wrap=True)
+    for provider in providers:
+        on = Text("on", style="green") if provider.on else Text("off", style="yellow")
+        calm = provider.breaker == "closed"
+        wait = f", {provider.until_probe_seconds:.0f} s" if provider.breaker == "open" else ""
+        breaker = Text(provider.breaker + wait, style="" if calm else "bold red")
+        first = "" if provider.first_token_p50_ms is None else f"{provider.first_token_p50_ms:.0f} ms"
+        error = f"{provider.last_error} at {provider.last_error_at}" if provider.last_error else ""
+        left = (provider.requests_left, provider.tokens_left) if told else ()
+        table.add_row(provider.name, on, breaker, first, error, *left)
+    return table

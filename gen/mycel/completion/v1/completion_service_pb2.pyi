@@ -213,6 +213,7 @@ class ModelInfo(_message.Message):
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model's name in the mesh's configuration."""
     provider: _builtins.str
@@ -231,6 +232,10 @@ class ModelInfo(_message.Message):
     def capabilities(self) -> Global___Capabilities:
         """What the model can do; absent when the backend does not tell."""
 
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """What it costs, by the mesh's configuration."""
+
     def __init__(
         self,
         *,
@@ -242,14 +247,41 @@ class ModelInfo(_message.Message):
         context_length: _builtins.int = ...,
         description: _builtins.str = ...,
         capabilities: Global___Capabilities | None = ...,
+        price: Global___Price | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "capabilities", b"capabilities", "context_length", b"context_length", "description", b"description", "name", b"name", "provider", b"provider", "provider_kind", b"provider_kind", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "capabilities", b"capabilities", "context_length", b"context_length", "description", b"description", "name", b"name", "price", b"price", "provider", b"provider", "provider_kind", b"provider_kind", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    """Price is a model's price in US dollars per million tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    input: _builtins.float
+    """Of the prompt."""
+    output: _builtins.float
+    """Of the answer."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.float = ...,
+        output: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
 
 @_typing.final
 class Capabilities(_message.Message):
