@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.error
+import http.client
 import urllib.request
 from collections.abc import Collection
 from pathlib import Path
@@ -59,7 +59,7 @@ async def http_ok(url: str) -> bool:
         try:
             with opener.open(url, timeout=_PROBE_SECONDS) as answer:
                 return bool(answer.status == 200)  # noqa: PLR2004
-        except (urllib.error.URLError, OSError):
+        except (OSError, http.client.HTTPException):
             return False
 
     return await asyncio.to_thread(get)
