@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import xllamacpp
 from training.chat import Message
 
 _ANSWER_TOKENS = 160
+_TIMEOUT_S = 10
 
 
 class Engine:
@@ -26,8 +29,9 @@ class Engine:
         params.ui = False
         params.endpoint_slots = False
         params.cache_ram_mib = 0
-        # The library always opens a loopback HTTP port: nobody knows this key.
-        params.api_keys = [secrets.token_hex(16)]
+        # The library always opens a loopback HTTP port: nobody else knows this key.
+        self._key = secrets.token_hex(16)
+        params.api_keys = [self._key]
         params.n_threads_http = 1
         params.use_jinja = True
         self._server = xllamacpp.Server(params)
@@ -47,5 +51,8 @@ class Engine:
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text in which special tokens are recognised, without an added begin token."""
-        reply = self._server.handle_tokenize({"content": text, "parse_special": True, "add_special": False})
-        return [int(token) for token in reply["tokens"]]
+        body = json.dumps({"content": text, "parse_special": True, "add_special": False}).encode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+        request = urllib.request.Request(f"{self._server.listening_address}/tokenize", body, headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310 - loopback only
+            return [int(token) for token in json.load(response)["tokens"]]
