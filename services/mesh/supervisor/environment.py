@@ -11,35 +11,45 @@ _PASSED: Final = frozenset(
     | {"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SDK_DISABLED"}
 )
 _PASSED_PREFIXES: Final = ("LC_", "MYCEL_", "PYTHON", "GRPC_", "OMP_", "CUDA_", "NVIDIA_", "MALLOC_", "COVERAGE_")
-_KEPT_BACK: Final = frozenset({"MYCEL_API_KEY", "MYCEL_API_KEY_FILE"})
-"""The caller's own key: for `mycel ask`, not for a service."""
+STORE_TOKEN: Final = "MYCEL_STORE_TOKEN"
+"""The token of the cache's Milvus server."""
+_SECRETS: Final = frozenset({"MYCEL_API_KEY", "MYCEL_API_KEY_FILE", STORE_TOKEN, f"{STORE_TOKEN}_FILE"})
+"""Mycel's own: only a part that is granted one gets it. The API key is the caller's, for `mycel ask`."""
 
 _OUTBOUND: Final = frozenset(["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK: Final = "127.0.0.1,localhost"
 
 
-def part_environment(caller: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+def part_environment(
+    caller: Mapping[str, str], own: Mapping[str, str], secrets: Collection[str] = ()
+) -> dict[str, str]:
     """Gives the environment of a part that calls nothing outside the mesh.
 
     Args:
         caller: the environment of `mycel up`.
         own: what is set for this part, over the rest.
+        secrets: variables that it is granted; `NAME_FILE`, which names a file with the value, comes along.
     """
-    passed = {name: value for name, value in caller.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
-    return {name: value for name, value in passed.items() if name not in _KEPT_BACK} | dict(own)
+    granted = {*secrets, *(f"{name}_FILE" for name in secrets)}
+    passed = {
+        name: value
+        for name, value in caller.items()
+        if name in granted or ((name in _PASSED or name.startswith(_PASSED_PREFIXES)) and name not in _SECRETS)
+    }
+    return passed | dict(own)
 
 
 def outbound_environment(caller: Mapping[str, str], own: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:
-    """Gives the environment of the part that calls providers: with certificates, proxies and the named secrets.
+    """Gives the environment of a part that calls others: with certificates and proxies besides.
 
     Args:
         caller: the environment of `mycel up`.
         own: what is set for this part, over the rest.
-        secrets: variables that hold keys; `NAME_FILE`, which names a file with one, comes along.
+        secrets: variables that it is granted, as for `part_environment`.
     """
-    names = {*_OUTBOUND, *secrets, *(f"{name}_FILE" for name in secrets)}
-    environment = part_environment(caller, own) | {name: caller[name] for name in names if name in caller}
+    environment = part_environment(caller, own, secrets)
+    environment |= {name: caller[name] for name in _OUTBOUND if name in caller}
     proxies = {name: value for name, value in caller.items() if name.lower() in _PROXIES}
     if proxies:
         without = caller.get("no_proxy") or caller.get("NO_PROXY")

@@ -28,7 +28,7 @@ from services.mesh.envoy import (
     write_config,
 )
 from services.mesh.envoy_admin import EnvoyAdmin
-from services.mesh.supervisor.environment import outbound_environment, part_environment
+from services.mesh.supervisor.environment import STORE_TOKEN, outbound_environment, part_environment
 from services.mesh.supervisor.keeper import RUN_ID_VARIABLE
 from services.mesh.supervisor.part import Part
 from services.mesh.supervisor.probes import StubWatch, envoy_ready, http_ok, models_off, service_ready
@@ -91,7 +91,7 @@ class Plan:
         if name == "provider":
             environment = outbound_environment(self.environment, own, self.settings.secrets())
         else:
-            environment = part_environment(self.environment, own)
+            environment = part_environment(self.environment, own, [STORE_TOKEN] if name == "cache" else ())
         local = name == "inference"
         return Part(
             name=name,

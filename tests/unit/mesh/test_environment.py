@@ -9,6 +9,7 @@ CALLER = {
     "LC_ALL": "C.UTF-8",
     "MYCEL_CALL_TIMEOUT": "5",
     "MYCEL_API_KEY": "canary-caller",
+    "MYCEL_STORE_TOKEN": "canary-store",
     "OPENAI_API_KEY": "canary-openai",
     "COMPANY_LLM_KEY_FILE": "/run/canary",
     "AWS_SECRET_ACCESS_KEY": "canary-aws",
@@ -23,6 +24,11 @@ def test_a_part_that_calls_nobody_gets_no_secret() -> None:
     environment = part_environment(CALLER, {"MYCEL_MESH": "unix:/x"})
     assert "canary" not in repr(environment)
     assert environment == {"PATH": "/usr/bin", "LC_ALL": "C.UTF-8", "MYCEL_CALL_TIMEOUT": "5", "MYCEL_MESH": "unix:/x"}
+
+
+def test_a_part_gets_the_secret_that_it_is_granted() -> None:
+    environment = part_environment(CALLER, {}, ["MYCEL_STORE_TOKEN"])
+    assert [value for value in environment.values() if "canary" in value] == ["canary-store"]
 
 
 def test_what_is_set_for_the_part_counts_more_than_the_callers() -> None:
