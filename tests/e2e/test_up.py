@@ -15,6 +15,7 @@ import pytest
 
 from services.mesh.control import ControlClient
 from services.mesh.started import READY_MARK, started_mesh
+from services.mesh.supervisor.keeper import processes_of
 from tests.e2e.meshes import MESH, leftovers, mesh_folder, mycel, needs_setup, settings, wait_gone
 
 pytestmark = pytest.mark.timeout(180)
@@ -119,6 +120,18 @@ def test_a_second_instance_on_the_same_state() -> None:
         assert mesh.process.poll() is None
         status = mycel("status", environment=settings(folder))
         assert status.returncode == 0, status.stdout
+
+
+def test_only_the_provider_service_is_given_the_providers_keys() -> None:
+    needs_setup()
+    with mesh_folder() as folder, started_mesh(folder / "state", settings(folder, OPENAI_API_KEY="sk-canary")) as mesh:
+        knowing = [
+            process.cmdline()[-1]
+            for process in map(psutil.Process, processes_of(mesh.state.run_id))
+            if "sk-canary" in process.environ().values()
+        ]
+        assert knowing == ["services.provider"]
+        assert "sk-canary" not in "".join(path.read_text() for path in (folder / "state" / "logs").iterdir())
 
 
 @pytest.mark.parametrize("name", ["router", "envoy", "triton"])

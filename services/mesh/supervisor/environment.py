@@ -11,7 +11,7 @@ _PASSED: Final = frozenset(
     | {"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SDK_DISABLED"}
 )
 _PASSED_PREFIXES: Final = ("LC_", "MYCEL_", "PYTHON", "GRPC_", "OMP_", "CUDA_", "NVIDIA_", "MALLOC_", "COVERAGE_")
-STORE_TOKEN: Final = "MYCEL_STORE_TOKEN"
+STORE_TOKEN: Final = "MYCEL_STORE_TOKEN"  # noqa: S105 - its name
 """The token of the cache's Milvus server."""
 _SECRETS: Final = frozenset({"MYCEL_API_KEY", "MYCEL_API_KEY_FILE", STORE_TOKEN, f"{STORE_TOKEN}_FILE"})
 """Mycel's own: only a part that is granted one gets it. The API key is the caller's, for `mycel ask`."""
