@@ -56,8 +56,8 @@ class _Progress:
     carried_cost_usd: float = 0.0
     calls_tools: bool = False
     finished: bool = False
-    fruitless: int = 0
-    """How many models failed one after the other without any text."""
+    switches: int = 0
+    """How many models failed."""
 
     @property
     def text(self) -> str:
@@ -67,7 +67,6 @@ class _Progress:
         """Takes in a piece that the caller gets; a piece is about a token."""
         if delta.text:
             self.pieces.append(delta.text)
-            self.fruitless = 0
         self.calls_tools = self.calls_tools or bool(delta.tool_calls)
         self.finished = self.finished or bool(delta.finish_reason)
 
@@ -76,7 +75,7 @@ class _Progress:
         usage = chat.Usage(completion_tokens=len(self.pieces) - self.carried)
         self.carried_cost_usd += candidate.cost(usage)
         self.carried = len(self.pieces)
-        self.fruitless += 1
+        self.switches += 1
 
 
 class Answerer:
@@ -85,6 +84,7 @@ class Answerer:
     def __init__(self, asker: Asker, config: ReliabilityConfig) -> None:
         self._asker = asker
         self._continues = config.on_stream_failure == "continue"
+        self._most_turns = config.retry.rounds + 1
         self._stall_seconds = config.stall.total_seconds()
 
     async def answer(
@@ -143,7 +143,8 @@ class Answerer:
         if not (self._continues and error.meaning.failover and single) or progress.calls_tools:
             raise error
         progress.leave(failed.candidate)
-        if progress.fruitless > len(candidates):
+        # Models that all die after a few words would otherwise go on like that for ever.
+        if progress.switches > len(candidates) * self._most_turns:
             raise error
         others = [other for other in candidates if other != failed.candidate]
         try:
@@ -186,4 +187,4 @@ def _ended(candidate: Candidate, usage: chat.Usage, progress: _Progress) -> Ende
     total.CopyFrom(usage)
     total.completion_tokens += progress.carried
     cost = candidate.cost(usage) + progress.carried_cost_usd
-    return Ended(candidate, total, cost, whole=progress.carried == 0 and not progress.fruitless)
+    return Ended(candidate, total, cost, whole=not progress.switches)

@@ -10,7 +10,7 @@ from mycel.chat.v1 import types_pb2 as chat
 from mycel.completion.v1 import completion_service_pb2 as completion
 from mycel.status.v1 import status_service_pb2 as status
 
-from tests.fakes.completion import Step, answer, started
+from tests.fakes.completion import Step, answer, started, text
 from tests.integration.router.test_router import _DOWN, _KEY, Mesh, _chat, _input, _refusal, _text, mesh
 
 _EMPTY = completion.StreamCompletionResponse(delta=chat.ChoiceDelta())
@@ -85,3 +85,11 @@ async def test_a_breaker_that_opens_meanwhile_keeps_the_call_away(tmp_path: Path
         error = await call
         assert (error.reason_name, error.metadata["second"]) == ("NO_CANDIDATE", "BREAKER_OPEN")
         assert running.backend.asked == ["first", "second"]
+
+
+async def test_a_model_that_always_dies_is_not_gone_on_with_for_ever(tmp_path: Path) -> None:
+    scripts: dict[str, list[Step]] = {"first": [started("t"), text("one "), _DOWN]}
+    config = "breaker: {failures: 1000}, retry: {rounds: 2, base: 1ms}"
+    async with mesh(tmp_path, scripts, reliability=config) as running:
+        error = await _refusal(_chat(running, "first"))
+        assert (error.reason_name, len(running.backend.asked)) == ("BACKEND_UNAVAILABLE", 4)

@@ -26,3 +26,8 @@ def test_the_line_tells_what_a_hit_saved() -> None:
         "3 ms (first text 1 ms) · trace ab"
     )
     assert answer.to_json()["text"] == "hi"
+
+
+def test_the_line_tells_of_more_than_one_attempt() -> None:
+    summary = CallSummary(cache="miss", tier="low", model="claude", provider="anthropic", attempts=2)
+    assert " · claude (anthropic) · 2 attempts · " in Answer([], Usage(), summary).line()
