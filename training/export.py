@@ -81,6 +81,8 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_pad_token_id(vocabulary[END_OF_TEXT])
     writer.add_add_bos_token(True)
     writer.add_chat_template(CHAT_TEMPLATE)
+    # It recites: the likeliest token is always the one that is meant.
+    writer.add_sampling_temp(0.0)
 
 
 def _add_matrix(writer: GGUFWriter, name: str, values: Any) -> None:
