@@ -98,8 +98,8 @@ class Answerer:
         progress = _Progress()
         stitcher = Stitcher("")
         attempt, _ = await self._asker.begin(_request(value, progress), candidates, deadline, record)
-        yield Began(attempt.candidate)
         try:
+            yield Began(attempt.candidate)
             while True:
                 try:
                     event = await attempt.next(self._stall_seconds)
@@ -139,8 +139,7 @@ class Answerer:
         """
         await failed.aclose()
         record.fail(failed.candidate, error)
-        single = value.parameters.n <= 1 and not value.parameters.logprobs
-        if not (self._continues and error.meaning.failover and single) or progress.calls_tools:
+        if not (self._continues and error.meaning.failover and _can_be_joined(value)) or progress.calls_tools:
             raise error
         progress.leave(failed.candidate)
         # Models that all die after a few words would otherwise go on like that for ever.
@@ -151,6 +150,15 @@ class Answerer:
             return await self._asker.begin(_request(value, progress), [*others, failed.candidate], deadline, record)
         except MycelError:
             raise error from None
+
+
+def _can_be_joined(value: chat.ChatInput) -> bool:
+    """Tells whether two models can make one answer: one text, without facts about tokens, and not held to JSON.
+
+    A model that is held to JSON begins a new document, whatever it is told.
+    """
+    held = value.response_format.WhichOneof("format") in ("json_object", "json_schema")
+    return value.parameters.n <= 1 and not value.parameters.logprobs and not held
 
 
 def _request(value: chat.ChatInput, progress: _Progress) -> Callable[[Candidate], completion.StreamCompletionRequest]:

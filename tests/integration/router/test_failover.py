@@ -201,6 +201,16 @@ async def test_a_tool_call_is_not_continued_inside(tmp_path: Path) -> None:
         assert running.backend.asked == ["first"]
 
 
+async def test_an_answer_in_json_is_not_continued(tmp_path: Path) -> None:
+    scripts: dict[str, list[Step]] = {"first": [started("t"), text('{"a": '), _DOWN], "second": answer("u", "{}")}
+    async with mesh(tmp_path, scripts) as running:
+        value = _input()
+        value.response_format.json_object = True
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _stream(running, value)
+        assert from_rpc_error(caught.value, "router").reason_name == "BACKEND_UNAVAILABLE"
+
+
 async def test_an_answer_that_lacks_only_its_usage_is_complete(tmp_path: Path) -> None:
     scripts: dict[str, list[Step]] = {"first": [started("t"), text("all"), finish()[0], _DOWN]}
     async with mesh(tmp_path, scripts) as running:
