@@ -1,9 +1,10 @@
 """mesh.yaml: what it may hold, how it is read, and what applies without one."""
 
-from services.common.config.loader import ConfigError, load_config
+from services.common.config.loader import ConfigError, LoadedConfig, load_config
 from services.common.config.providers import CapabilitiesConfig, Kind, ProviderConfig
 from services.common.config.reliability import BreakerConfig, HedgeConfig, ReliabilityConfig, RetryConfig
 from services.common.config.schema import (
+    BUILTIN_HANDBOOK,
     CacheConfig,
     MeshConfig,
     ModelConfig,
@@ -13,12 +14,14 @@ from services.common.config.schema import (
 )
 
 __all__ = [
+    "BUILTIN_HANDBOOK",
     "BreakerConfig",
     "CacheConfig",
     "CapabilitiesConfig",
     "ConfigError",
     "HedgeConfig",
     "Kind",
+    "LoadedConfig",
     "MeshConfig",
     "ModelConfig",
     "Price",

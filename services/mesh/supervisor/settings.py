@@ -15,6 +15,7 @@ from typing import Final
 from services.common.config import ConfigError, MeshConfig, load_config
 from services.common.settings import SettingsError, home, runtime
 from services.common.triton_server import LlamaModel, TritonRuntime, TritonSetupError, configured_models
+from services.mesh.discover import with_local_ollama
 from services.mesh.envoy import EnvoyError, HostPort, find_envoy
 from services.mesh.otlp.forward import CollectorSettings, collector_settings
 from services.mesh.supervisor.errors import UpError
@@ -54,7 +55,7 @@ class UpSettings:
             UpError: something is missing or wrong; the message is one line.
         """
         try:
-            loaded = load_config()
+            loaded = with_local_ollama(load_config(), state)
             external = environment.get("MYCEL_TRITON", "")
             models = () if external else configured_models(loaded.mesh, loaded.path)
             triton = TritonRuntime.locate(runtime() / "triton") if models else None
