@@ -112,7 +112,7 @@ class Attempt:
         self._board.note_first_token(self.candidate, self._waited())
         if self._probe:
             # A provider that begins to answer is back; waiting for the end of its answer would keep others away.
-            self._breaker.succeed(probe=True)
+            self._breaker.trust()
             self._probe = False
 
     def _waited(self) -> float:

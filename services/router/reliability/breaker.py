@@ -4,6 +4,9 @@ Closed, it lets every call pass. After `failures` failures in a row, or when the
 it opens: no call passes. After a while it is half open: at most `probes` calls pass at the same time, and the first
 success closes it, the first failure opens it again for longer. The time open doubles up to a limit and is drawn with
 full jitter between half of it and all of it, so that replicas do not probe in step.
+
+A probe that begins to answer lets the others in again, but on trust alone: the next failure opens the breaker at once,
+until an answer is complete.
 """
 
 from __future__ import annotations
@@ -66,8 +69,14 @@ class Breaker:
             self._probing += 1
         return probe
 
+    def trust(self) -> None:
+        """A probe has begun to answer. It counts as none any more."""
+        self._end(probe=True)
+        self._failures = self.config.failures - 1
+        self._open_until = 0.0
+
     def succeed(self, *, probe: bool) -> None:
-        """A call was answered: whatever was wrong is over."""
+        """A call was answered to its end: whatever was wrong is over."""
         self._end(probe=probe)
         if probe or self.state is State.CLOSED:
             self._failures = self._openings = 0

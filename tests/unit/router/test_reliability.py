@@ -55,6 +55,24 @@ def test_one_probe_passes_and_its_success_closes_it() -> None:
     assert (breaker.state, breaker.admits()) == (State.CLOSED, True)
 
 
+def test_a_probe_that_only_begins_gives_little_trust() -> None:
+    clock = Clock()
+    breaker = _breaker(clock)
+    _fail(breaker, 3)
+    clock.now += breaker.seconds_to_probe
+    assert breaker.begin()
+    breaker.trust()
+    assert breaker.state is State.CLOSED
+    breaker.fail(probe=breaker.begin())
+    assert breaker.state is State.OPEN
+    clock.now += breaker.seconds_to_probe
+    assert breaker.begin()
+    breaker.trust()
+    breaker.succeed(probe=breaker.begin())
+    breaker.fail(probe=breaker.begin())
+    assert breaker.state is State.CLOSED
+
+
 def test_a_failed_probe_opens_it_for_longer_up_to_a_limit() -> None:
     clock = Clock()
     breaker = _breaker(clock)
