@@ -16,7 +16,7 @@ MODELS: Final = {
     "ollama": "llama3.2",
 }
 PROMPT_TOKENS: Final = 7
-_REPEATED: Final = 4
+REPEATED: Final = 4
 """How many words a model repeats that was told in words to go on."""
 
 
@@ -46,7 +46,7 @@ def rest(kind: str, body: dict[str, Any], answer: Sequence[str]) -> list[str]:
             left[0], begun = left[0][len(begun) :], ""
     exactly = said[-1] == len(messages) - 1
     spoken = len(answer) - len(left)
-    return left if exactly else [*answer[max(spoken - _REPEATED, 0) : spoken], *left]
+    return left if exactly else [*answer[max(spoken - REPEATED, 0) : spoken], *left]
 
 
 def opening(kind: str) -> list[str]:
