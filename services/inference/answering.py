@@ -66,12 +66,12 @@ class Answering:
             sampling = sampling_parameters(asked.input, model.context_tokens, template.facts.sampling)
             messages = template_messages(asked.input)
             loop = asyncio.get_running_loop()
-            prompt = await loop.run_in_executor(self._executor, template.render, messages, asked.continue_after)
+            prompt = await loop.run_in_executor(self._executor, template.render, messages, (), asked.continue_after)
             request = TritonRequest(
                 request_id=uuid.uuid4().hex,
                 model=model.name,
                 triton_model=model.triton_name,
-                prompt=prompt,
+                prompt=prompt.text,
                 sampling=sampling,
                 deadline=deadline,
                 idle_seconds=model.idle_seconds,

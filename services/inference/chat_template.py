@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NoReturn
 
 import jinja2
-from jinja2.ext import loopcontrols
+from jinja2 import meta, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from services.common.errors import invalid
 from services.inference.model_file import ModelFileError, PromptFacts
+from services.inference.prompt import PlainText, Prompt
 
-_ZERO_WIDTH_SPACE: Final = "\u200b"
+TemplateMessage = Mapping[str, Any]
+"""A message as templates know it: `role`, `content`, and `tool_calls` with their arguments as a map."""
 
-TemplateMessage = Mapping[str, str]
-"""A message as templates know it: `role` and `content`."""
+TemplateTool = Mapping[str, Any]
+"""A tool as templates know it: OpenAI's form."""
+
+_NO_TOOLS: Final[Sequence[TemplateTool]] = ()
+
+
+def _local_time() -> datetime:
+    return datetime.now().astimezone()
 
 
 class ChatTemplate:
     """A model's chat template, compiled."""
 
-    def __init__(self, facts: PromptFacts) -> None:
+    def __init__(self, facts: PromptFacts, now: Callable[[], datetime] = _local_time) -> None:
         """Compiles the template.
+
+        Args:
+            facts: what the model's file says.
+            now: the clock, for templates that tell the date.
 
         Raises:
             ModelFileError: it is not valid Jinja.
@@ -33,35 +46,44 @@ class ChatTemplate:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True,
             lstrip_blocks=True,
-            extensions=[loopcontrols],
+            extensions=[loopcontrols, _GenerationBlock],
             autoescape=False,
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = _strftime_now
+        environment.globals["strftime_now"] = lambda form: now().strftime(form)
         try:
+            names = meta.find_undeclared_variables(environment.parse(facts.template))
             self._template = environment.from_string(facts.template)
         except jinja2.TemplateError as error:
             raise ModelFileError(f"its chat template is not valid: {error.message}") from error
         self.facts = facts
         """What the model's file says."""
-        longest_first = sorted(facts.control_tokens, key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self.takes_tools = "tools" in names
+        """Whether the template tells the model of tools."""
+        self._plain = PlainText(facts.control_tokens)
 
-    def render(self, messages: Sequence[TemplateMessage], continue_after: str = "") -> str:
+    def render(
+        self,
+        messages: Sequence[TemplateMessage],
+        tools: Sequence[TemplateTool] = _NO_TOOLS,
+        continue_after: str = "",
+    ) -> Prompt:
         """Gives the prompt that the model is to go on from. Not for the event loop: long texts take milliseconds.
 
         Args:
             messages: the conversation; what looks like a control token in them stays text.
+            tools: what the model may call; text as well.
             continue_after: the beginning of the answer, when the model is to go on after it; text as well.
 
         Raises:
             MycelError: INVALID_ARGUMENT, when the template refuses the conversation, such as for its order of roles.
         """
-        plain = [{**message, "content": self._as_text(message["content"])} for message in messages]
         try:
-            prompt = self._template.render(
-                messages=plain,
+            rendered = self._template.render(
+                messages=[self._marked_message(message) for message in messages],
+                tools=self._plain.marked(list(tools)) or None,
+                documents=None,
                 add_generation_prompt=True,
                 bos_token=self.facts.bos_token,
                 eos_token=self.facts.eos_token,
@@ -70,28 +92,35 @@ class ChatTemplate:
             raise invalid("messages", f"the model's chat template refuses them: {error.message}") from error
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise invalid("messages", "the model's chat template cannot render them") from error
-        if self.facts.adds_bos and self.facts.bos_token:
-            prompt = prompt.removeprefix(self.facts.bos_token)  # or it would be there twice
-        return prompt + self._as_text(continue_after)
+        rendered += self._plain.marked(continue_after)
+        return self._plain.prompt(rendered, bos=self.facts.bos_token, engine_adds_bos=self.facts.adds_bos)
 
-    def _as_text(self, content: str) -> str:
-        """Breaks the spelling of every control token, so that no message can speak for another role.
-
-        A space of no width goes into it: the engine reads a prompt as one text and would take the token as a command.
-        """
-        if self._control is None:
-            return content
-        return self._control.sub(lambda match: match[0][0] + _ZERO_WIDTH_SPACE + match[0][1:], content)
+    def _marked_message(self, message: TemplateMessage) -> TemplateMessage:
+        return {name: value if name == "role" else self._plain.marked(value) for name, value in message.items()}
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
+class _GenerationBlock(Extension):
+    """Reads `{% generation %}`, with which templates for training frame an answer, as if it were not there."""
+
+    def __init__(self, environment: jinja2.Environment) -> None:
+        self.tags = {"generation"}
+        super().__init__(environment)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """Jinja's own filter would escape for HTML."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise_exception(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().astimezone().strftime(form)

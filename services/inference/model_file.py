@@ -11,6 +11,23 @@ import gguf
 
 _CONTROL: Final = frozenset({int(gguf.TokenType.CONTROL), int(gguf.TokenType.UNKNOWN)})
 
+_CONTROL_ANYWAY: Final = frozenset(
+    (
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<|eom_id|>",
+        "<|end_of_text|>",
+        "<|endoftext|>",
+        "<end_of_turn>",
+        "<EOT>",
+        "_<EOT>",
+    )
+)
+"""The engine knows these by their spelling, whatever the file calls them."""
+
 _SAMPLING: Final = {
     "temperature": "general.sampling.temp",
     "top_p": "general.sampling.top_p",
@@ -36,8 +53,8 @@ class PromptFacts:
     """The text of the token that ends a text; empty for none."""
     adds_bos: bool
     """Whether the engine puts the first token in front of a prompt by itself."""
-    control_tokens: tuple[str, ...]
-    """The tokens that are not text: the engine takes them as commands wherever it finds their spelling."""
+    control_tokens: Mapping[str, int]
+    """The tokens that are not text, and their ids: the engine takes their spelling for commands, wherever it is."""
     sampling: Mapping[str, float]
     """How the model's makers want it sampled, by vLLM's names; empty when the file does not say."""
 
@@ -63,7 +80,11 @@ def read_prompt_facts(path: Path) -> PromptFacts:
         raise ModelFileError("its file is not a whole GGUF") from error
     if not template:
         raise ModelFileError("its file has no chat template")
-    control = tuple(token for token, kind in zip(tokens, types, strict=False) if kind in _CONTROL and token)
+    control = {
+        token: index
+        for index, (token, kind) in enumerate(zip(tokens, types, strict=False))
+        if token and (kind in _CONTROL or token in _CONTROL_ANYWAY)
+    }
     return PromptFacts(template, bos, eos, adds_bos, control, sampling)
 
 

@@ -110,7 +110,7 @@ def test_calls_are_let_in_up_to_the_slots_and_the_queue() -> None:
     model = local_model(slots=2)
     with pytest.raises(MycelError, match="not known yet"):
         model.admit()
-    model.template = ChatTemplate(PromptFacts("{{ messages }}", "", "", False, (), {}))
+    model.template = ChatTemplate(PromptFacts("{{ messages }}", "", "", False, {}, {}))
     model.unavailable_reason = ""
     for _ in range(2 + 64):
         model.admit()

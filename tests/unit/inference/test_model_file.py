@@ -14,7 +14,7 @@ def test_facts_of_a_model(tmp_path) -> None:
     facts = read_prompt_facts(model.path)
     assert facts.template == CHAT_TEMPLATE
     assert (facts.bos_token, facts.eos_token, facts.adds_bos) == (BOS, END_OF_TEXT, True)
-    assert facts.control_tokens == CONTROL_TOKENS
+    assert facts.control_tokens == {token: number for number, token in enumerate(CONTROL_TOKENS)}
     assert facts.sampling == {}
 
 
