@@ -152,17 +152,21 @@ def test_a_part_that_is_killed_comes_back_and_answers(name: str) -> None:
         assert any(f"{name} is started again: it ended (killed by SIGKILL)" in line for line in mesh.output)
 
 
-def test_a_models_process_that_is_killed_comes_back() -> None:
+@pytest.mark.parametrize(
+    ("number", "whose"), [(signal.SIGKILL, "model"), (signal.SIGSTOP, "model"), (signal.SIGSTOP, "server")]
+)
+def test_a_model_or_server_that_dies_or_hangs_comes_back(number: signal.Signals, whose: str) -> None:
     needs_setup()
     with mesh_folder() as folder, started_mesh(folder / "state", settings(folder)) as mesh:
         client = ControlClient(mesh.state.socket("control"))
-        triton = next(part for part in client.state()["parts"] if part["name"] == "triton")
-        stub = next(one for one in psutil.Process(triton["pid"]).children() if "stub" in one.exe())
-        time.sleep(1.5)  # the watch looks once a second, and has to have seen it alive
-        stub.kill()
+        part = next(part for part in client.state()["parts"] if part["name"] == "triton")
+        server = psutil.Process(part["pid"])
+        model = next(one for one in server.children() if "stub" in one.exe())
+        (server if whose == "server" else model).send_signal(number)
         environment = settings(folder, MYCEL_INGRESS=mesh.state.ingress)
         until(lambda: any("triton is ready again" in line for line in mesh.output))
         until(lambda: mycel("ask", "hello", "--cache", "off", environment=environment).returncode == 0)
+        assert not psutil.wait_procs([server, model], timeout=20)[1], "the old ones linger"
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -31,7 +31,7 @@ from services.mesh.envoy_admin import EnvoyAdmin
 from services.mesh.supervisor.environment import STORE_TOKEN, outbound_environment, part_environment
 from services.mesh.supervisor.keeper import RUN_ID_VARIABLE
 from services.mesh.supervisor.part import Part
-from services.mesh.supervisor.probes import StubWatch, envoy_ready, http_ok, models_off, service_ready
+from services.mesh.supervisor.probes import SilenceWatch, envoy_ready, http_ok, models_off, service_ready
 from services.mesh.supervisor.settings import UpSettings
 from services.mesh.supervisor.state import RunState
 
@@ -154,7 +154,7 @@ class Plan:
             address=state.triton_grpc,
             patience=_MODEL_SECONDS,
             before_start=partial(remove_shared_memory, state.shm_prefix),
-            ailing=StubWatch(),
+            ailing=SilenceWatch(self._triton_live),
         )
 
     async def _no_model(self) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mycel.completion.v1.completion_service_pb2 import ListModelsRequest
 from mycel.completion.v1.completion_service_pb2_grpc import CompletionServiceStub
@@ -21,8 +20,8 @@ from services.mesh.envoy import EnvoyError
 from services.mesh.envoy_admin import EnvoyAdmin
 
 _PROBE_SECONDS: Final = 1.0
-_LOOKS_PER_SCAN: Final = 30
-_STUB: Final = "triton_python"  # the kernel cuts longer names
+_SILENT_LOOKS: Final = 5
+"""So many looks without an answer, a second apart or more, are not a busy machine any more."""
 
 
 async def service_ready(socket: Path) -> bool:
@@ -53,16 +52,7 @@ async def models_off(socket: Path) -> str:
 
 async def http_ok(url: str) -> bool:
     """Tells whether a GET of a loopback address is answered with 200."""
-
-    def get() -> bool:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(url, timeout=_PROBE_SECONDS) as answer:
-                return bool(answer.status == 200)  # noqa: PLR2004
-        except (OSError, http.client.HTTPException):
-            return False
-
-    return await asyncio.to_thread(get)
+    return await asyncio.to_thread(_is_answered, url)
 
 
 async def envoy_ready(admin: EnvoyAdmin) -> bool:
@@ -79,40 +69,31 @@ async def envoy_sees(admin: EnvoyAdmin, services: Collection[str]) -> bool:
     return all(healthy.get(name) for name in services)
 
 
-class StubWatch:
-    """Finds out that a model's Python process died, which tritonserver itself does not report.
+class SilenceWatch:
+    """Finds out that a server lives but does not answer any more, such as one that is stuck."""
 
-    Requests to that model would get errors for as long as the server lives, though it says that it is ready.
-    """
+    def __init__(self, url: str) -> None:
+        """Makes a watch.
 
-    def __init__(self) -> None:
+        Args:
+            url: a loopback address that a live server answers with 200 at once.
+        """
+        self._url = url
         self._server = 0
-        self._stubs: list[psutil.Process] = []
-        self._looks = 0
+        self._silent = 0
 
     def __call__(self, server_pid: int) -> str:
         """Tells what is wrong with a server; empty when nothing is."""
         if server_pid != self._server:
-            self._server, self._stubs, self._looks = server_pid, [], 0
-        if not all(_is_live(stub) for stub in self._stubs):
-            return "a model's process died"
-        # Looking for new ones means reading about every process of the machine: seldom, once some are known.
-        if not self._stubs or self._looks % _LOOKS_PER_SCAN == 0:
-            self._stubs = _live_stubs(server_pid)
-        self._looks += 1
-        return ""
+            self._server, self._silent = server_pid, 0
+        self._silent = 0 if _is_answered(self._url) else self._silent + 1
+        return f"it did not answer {self._silent} times in a row" if self._silent >= _SILENT_LOOKS else ""
 
 
-def _live_stubs(server_pid: int) -> list[psutil.Process]:
+def _is_answered(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        children = psutil.Process(server_pid).children()
-        return [child for child in children if _is_live(child) and child.name().startswith(_STUB)]
-    except psutil.Error:
-        return []  # it is ending: its exit tells
-
-
-def _is_live(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+        with opener.open(url, timeout=_PROBE_SECONDS) as answer:
+            return bool(answer.status == 200)  # noqa: PLR2004
+    except (OSError, http.client.HTTPException):
         return False

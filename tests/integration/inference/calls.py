@@ -52,10 +52,10 @@ class Inference:
         return self.stub.StreamCompletion(request, timeout=timeout, **options)
 
 
-def settings_for(folder: Path, models: Sequence[LlamaModel], triton: str) -> InferenceSettings:
+def settings_for(folder: Path, models: Sequence[LlamaModel], triton: str, *, idle: str = "20s") -> InferenceSettings:
     """Settings with a mesh.yaml for these models; Triton knows `tiny` as it is, the mesh as `tiny-local`."""
     config = {
-        "providers": {"local": {"kind": "triton", "timeout": "20s"}, "openai": {"kind": "openai"}},
+        "providers": {"local": {"kind": "triton", "timeout": idle}, "openai": {"kind": "openai"}},
         "models": {
             f"{model.name}-local": {
                 "provider": "local",

@@ -22,7 +22,9 @@ import triton_python_backend_utils as pb_utils
 from mycel_llamacpp.engine import EngineSettings, check_grammar, load_engine
 from mycel_llamacpp.failures import InvalidRequestError, NotAcceptingError, RequestCancelledError
 from mycel_llamacpp.generation import Generation
+from mycel_llamacpp.guard import Guard
 from mycel_llamacpp.parent import exit_with_parent
+from mycel_llamacpp.progress import Progress
 from mycel_llamacpp.replies import Reply
 from mycel_llamacpp.sampling import parse_sampling
 from mycel_llamacpp.spans import GenerateSpan, Spans
@@ -43,6 +45,8 @@ class TritonPythonModel:
         self._workers = ThreadPoolExecutor(settings.slots, thread_name_prefix="generate")
         self._room = threading.Semaphore(settings.slots + settings.queue)
         self._closing = threading.Event()
+        self._progress = Progress()
+        self._guard = Guard(self._name, lambda: not self._progress.is_stuck())
         seconds = time.monotonic() - started
         self._log(f"{settings.model} is ready after {seconds:.2f} s")
 
@@ -63,15 +67,14 @@ class TritonPythonModel:
         self._workers.shutdown(wait=True)
         self._engine = None
         self._spans.close()
+        self._guard.close()
 
     def _work(self, request: Any, reply: Reply) -> None:
         """Serves one request in a worker thread; nothing may escape it."""
-        generation = Generation(
-            on_chunk=reply.add,
-            is_cancelled=lambda: self._closing.is_set() or reply.is_cancelled(),
-        )
+        generation = Generation(on_chunk=reply.add, is_cancelled=lambda: self._is_cancelled(reply))
         failure = ""
         span: GenerateSpan | None = None
+        self._progress.begin()
         try:
             span = self._spans.start(request)
             self._generate(request, reply, generation)
@@ -79,9 +82,14 @@ class TritonPythonModel:
             failure = type(error).__name__
             self._report(error, reply, generation.tokens)
         finally:
+            self._progress.end()
             self._room.release()
             if span:
                 span.end(generation, failure)
+
+    def _is_cancelled(self, reply: Reply) -> bool:
+        self._progress.moved()  # the engine's callback asks, as it reads the prompt and with each token
+        return self._closing.is_set() or reply.is_cancelled()
 
     def _generate(self, request: Any, reply: Reply, generation: Generation) -> None:
         if generation.is_cancelled():
