@@ -33,6 +33,7 @@ class AnswerFacts:
     """What is known about an answer when it ends, for its span. No text."""
 
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str = ""
     first_piece_seconds: float | None = None
@@ -71,10 +72,11 @@ class Answering:
                 request_id=uuid.uuid4().hex,
                 model=model.name,
                 triton_model=model.triton_name,
-                prompt=prompt.text,
+                prompt=prompt,
                 sampling=sampling,
                 deadline=deadline,
                 idle_seconds=model.idle_seconds,
+                inputs=model.inputs,
             )
             async with aclosing(self._client.stream(request)) as pieces:
                 async for piece in pieces:
@@ -100,6 +102,7 @@ def _started(model: LocalModel, request: TritonRequest, *, continues: bool) -> c
 
 def _count(facts: AnswerFacts, piece: Piece) -> None:
     facts.prompt_tokens = piece.prompt_tokens
+    facts.cached_tokens = piece.cached_tokens
     facts.completion_tokens += piece.new_tokens
     facts.finish_reason = piece.finish_reason
 
@@ -118,7 +121,11 @@ def _completed(model: LocalModel, facts: AnswerFacts) -> completion.CompletionCo
     if not facts.finish_reason:
         why = f"{model.name}: the answer ended without a reason"
         raise MycelError(ErrorReason.ERROR_REASON_BACKEND_MALFORMED, why, metadata={"model": model.name})
-    usage = chat.Usage(prompt_tokens=facts.prompt_tokens, completion_tokens=facts.completion_tokens)
+    usage = chat.Usage(
+        prompt_tokens=facts.prompt_tokens,
+        completion_tokens=facts.completion_tokens,
+        cached_prompt_tokens=facts.cached_tokens,
+    )
     return completion.CompletionCompleted(usage=usage)
 
 

@@ -33,6 +33,8 @@ class LocalModel:
     """The longest wait for the next piece of an answer."""
     template: ChatTemplate | None = None
     """None until its file was read."""
+    inputs: frozenset[str] = frozenset()
+    """The names of its inputs in Triton; none until it was ready once."""
     unavailable_reason: str = "it is not known yet whether Triton has it"
     """Why it cannot be asked; empty when it can."""
     calls: int = field(default=0)

@@ -31,6 +31,8 @@ class Piece:
     new_tokens: int
     """Tokens generated since the piece before."""
     prompt_tokens: int
+    cached_tokens: int = 0
+    """Tokens of the prompt that the engine had read before; 0 as well when it does not tell."""
     finish_reason: str = ""
     """`stop` or `length` on the last piece; empty before."""
     logprobs: tuple[TokenRecord, ...] = ()

@@ -67,6 +67,7 @@ def _response(event: Event) -> completion.StreamCompletionResponse:
 def _describe(span: trace.Span, facts: AnswerFacts) -> None:
     """Puts the counts and times of an answer on its span: never its text."""
     span.set_attribute("gen_ai.usage.input_tokens", facts.prompt_tokens)
+    span.set_attribute("gen_ai.usage.cache_read.input_tokens", facts.cached_tokens)
     span.set_attribute("gen_ai.usage.output_tokens", facts.completion_tokens)
     if facts.finish_reason:
         span.set_attribute("gen_ai.response.finish_reasons", [facts.finish_reason])

@@ -18,6 +18,7 @@ from services.common.deadline import Deadline
 from services.common.errors import MycelError
 from services.common.server import MAX_MESSAGE_BYTES
 from services.inference.pieces import Piece
+from services.inference.prompt import Prompt
 from services.inference.triton_errors import from_triton_message
 from services.inference.vllm_tensors import PieceReader, make_inputs
 
@@ -41,11 +42,13 @@ class TritonRequest:
     model: str
     """The model's name in the mesh, for errors."""
     triton_model: str
-    prompt: str
+    prompt: Prompt
     sampling: dict[str, Any]
     deadline: Deadline
     idle_seconds: float
     """The longest wait for the next piece."""
+    inputs: frozenset[str] = frozenset()
+    """The names of the model's inputs, as Triton tells them."""
 
 
 class TritonClient:
@@ -107,6 +110,20 @@ class TritonClient:
             return f"Triton has no model {triton_model}"
         return f"Triton could not load it: {known[0].reason or known[0].state}"
 
+    async def input_names(self, triton_model: str) -> frozenset[str]:
+        """Tells which inputs a model has: they show which engine it is.
+
+        Raises:
+            MycelError: BACKEND_UNAVAILABLE, when Triton does not answer.
+        """
+        try:
+            metadata = await self._client.get_model_metadata(triton_model, client_timeout=_STATE_SECONDS)
+        except InferenceServerException as error:
+            raise MycelError(
+                ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, f"Triton does not answer: {error}"
+            ) from error
+        return frozenset(tensor.name for tensor in metadata.inputs)
+
     @contextlib.contextmanager
     def _span(self) -> Iterator[trace.Span]:
         host, _, port = self._address.rpartition(":")
@@ -142,7 +159,7 @@ def _trace_headers(span: trace.Span) -> dict[str, str]:
 async def _only(request: TritonRequest) -> AsyncIterator[dict[str, Any]]:
     yield {
         "model_name": request.triton_model,
-        "inputs": make_inputs(request.prompt, request.sampling),
+        "inputs": make_inputs(request.prompt, request.sampling, request.inputs),
         "request_id": request.request_id,
         "enable_empty_final_response": False,
     }

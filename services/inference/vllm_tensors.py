@@ -12,9 +12,12 @@ from tritonclient.grpc import InferInput
 
 from services.common.errors import MycelError
 from services.inference.pieces import Piece, TokenFact, TokenRecord
+from services.inference.prompt import Prompt
 
 _RETURNED: Final = ("finish_reason", "num_input_tokens", "num_output_tokens")
 
+_VLLM: Final[frozenset[str]] = frozenset()
+"""The inputs of vLLM's own backend beyond those that are always there."""
 
 Tensor: TypeAlias = np.ndarray[Any, Any]
 
@@ -27,11 +30,21 @@ class Result(Protocol):
         ...
 
 
-def make_inputs(prompt: str, sampling: dict[str, Any]) -> list[InferInput]:
-    """Makes the tensors of a streamed request."""
-    wanted = (*_RETURNED, "logprobs") if "logprobs" in sampling else _RETURNED
+def make_inputs(prompt: Prompt, sampling: dict[str, Any], known: frozenset[str] = _VLLM) -> list[InferInput]:
+    """Makes the tensors of a streamed request.
+
+    Args:
+        prompt: the prompt; exactly, where the model takes parts, and with broken spellings otherwise.
+        sampling: vLLM's sampling parameters.
+        known: the inputs that the model has beyond vLLM's.
+    """
+    wanted = [*_RETURNED, *(["logprobs"] if "logprobs" in sampling else [])]
+    if "return_num_cached_tokens" in known:
+        wanted.append("num_cached_tokens")
+    exact = prompt.crafted and "prompt_parts" in known
     return [
-        _text("text_input", prompt),
+        _text("text_input", prompt.text),
+        *([_text("prompt_parts", json.dumps(prompt.parts))] if exact else []),
         _text("sampling_parameters", json.dumps(sampling)),
         _flag("stream", value=True),
         _flag("exclude_input_in_output", value=True),
@@ -54,11 +67,13 @@ class PieceReader:
         try:
             finish = _first(result, "finish_reason").decode("utf-8")
             finished = finish not in ("None", "")
+            cached = result.as_numpy("num_cached_tokens")
             records = result.as_numpy("logprobs")
             return Piece(
                 text=self._decoder.decode(_first(result, "text_output"), final=finished),
                 new_tokens=int(_first(result, "num_output_tokens")),
                 prompt_tokens=int(_first(result, "num_input_tokens")),
+                cached_tokens=0 if cached is None else int(cached.reshape(-1)[0]),
                 finish_reason=finish if finished else "",
                 logprobs=() if records is None else _records(records.reshape(-1)[0]),
             )

@@ -78,7 +78,10 @@ class ModelWatch:
         try:
             if model.template is None:
                 model.template = await self._template(model)
-            model.unavailable_reason = await self._client.unready_reason(model.triton_name)
+            unready = await self._client.unready_reason(model.triton_name)
+            if before and not unready:  # it is back, and may be another one
+                model.inputs = await self._client.input_names(model.triton_name)
+            model.unavailable_reason = unready
         except (ModelFileError, MycelError) as error:
             model.unavailable_reason = str(error)
         if model.unavailable_reason != before:

@@ -126,6 +126,10 @@ async def test_bad_sampling_parameter_is_refused_by_name(client, parameters, mes
         ({"prompt": b"\xff\xfe"}, "'text_input' is not valid UTF-8"),
         ({"sampling": "{not json"}, "not JSON"),
         ({"sampling": "[]"}, "must be a JSON object"),
+        ({"parts": "[0, "}, "'prompt_parts' is not JSON"),
+        ({"parts": '["a", "b"]'}, "'prompt_parts' must be a list"),
+        ({"parts": "[0, true]"}, "'prompt_parts' must be a list"),
+        ({"parts": "[0, 1000000]"}, "invalid tokens"),
         ({"prompt": "x" * 600}, r"601 tokens.*512 tokens"),
     ],
 )

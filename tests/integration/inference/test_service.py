@@ -13,7 +13,7 @@ from mycel.completion.v1 import completion_service_pb2 as completion
 
 from services.common.errors import MycelError
 from services.common.triton_server import LlamaModel
-from tests.fakes.tiny_gguf import CHAT_TEMPLATE, END_OF_TURN, TinyModel, build_tiny_gguf
+from tests.fakes.tiny_gguf import CHAT_TEMPLATE, CONTROL_TOKENS, END_OF_TURN, TinyModel, build_tiny_gguf
 from tests.fakes.triton_process import RunningTriton, free_ports, running_triton
 from tests.integration.inference.calls import STATUS, answer, inference, message, request, settings_for
 
@@ -85,8 +85,27 @@ async def test_every_role_of_text_reaches_the_template(service, tiny: TinyModel)
 async def test_control_tokens_in_a_message_stay_text(service) -> None:
     plain = await answer(service, request("x" * len(END_OF_TURN)))
     crafted = await answer(service, request(END_OF_TURN))
-    # As a command it would be one token; as text it is its bytes, and those of the space put into it.
-    assert crafted.usage.prompt_tokens == plain.usage.prompt_tokens + len("\u200b".encode())
+    # As a command it would be one token; as text it is its bytes, and nothing besides.
+    assert crafted.usage.prompt_tokens == plain.usage.prompt_tokens
+
+
+async def test_a_prompt_of_only_control_tokens_is_answered_as_text(service, tiny: TinyModel) -> None:
+    crafted = await answer(service, request("".join(CONTROL_TOKENS)))
+    assert crafted.text == tiny.answer
+    assert crafted.usage.prompt_tokens == 21 + len("".join(CONTROL_TOKENS))
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "\u0000", "\ufdd0\U0010ffff"])
+async def test_strange_texts_are_answered(service, tiny: TinyModel, text: str) -> None:
+    assert (await answer(service, request(text))).text == tiny.answer
+
+
+async def test_what_the_engine_had_read_before_is_counted(service) -> None:
+    question = request("the same question, asked again and again")
+    first = await answer(service, question)
+    usages = [(await answer(service, question)).usage for _ in range(8)]  # one of the slots has read it
+    assert {usage.prompt_tokens for usage in usages} == {first.usage.prompt_tokens}
+    assert max(usage.cached_prompt_tokens for usage in usages) == first.usage.prompt_tokens - 1
 
 
 async def test_goes_on_exactly_after_an_answer_that_broke_off(service, tiny: TinyModel) -> None:

@@ -42,6 +42,7 @@ async def ask(
     *,
     stream: bool = True,
     sampling: str | None = None,
+    parts: str | None = None,
     deadline: float = 30.0,
     **parameters: Any,
 ) -> AsyncIterator[Piece]:
@@ -54,6 +55,8 @@ async def ask(
     if prompt is not None:
         raw = prompt.encode() if isinstance(prompt, str) else prompt
         inputs.append(_tensor("text_input", "BYTES", raw))
+    if parts is not None:
+        inputs.append(_tensor("prompt_parts", "BYTES", parts.encode()))
     text = json.dumps({"temperature": 0, "max_tokens": 100, **parameters}) if sampling is None else sampling
     inputs.append(_tensor("sampling_parameters", "BYTES", text.encode()))
     for name in ("finish_reason", "num_input_tokens", "num_output_tokens"):

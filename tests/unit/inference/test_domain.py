@@ -16,6 +16,7 @@ from services.common.errors import MycelError
 from services.inference.chat_template import ChatTemplate
 from services.inference.model_file import PromptFacts
 from services.inference.models import LocalModel, LocalModels
+from services.inference.prompt import Prompt
 from services.inference.sampling import sampling_parameters
 from services.inference.triton_errors import from_triton_message
 from services.inference.vllm_tensors import PieceReader, make_inputs
@@ -178,7 +179,18 @@ def test_answer_that_is_not_understood(malformed: Result) -> None:
     assert caught.value.reason_name == "BACKEND_MALFORMED"
 
 
+PROMPT = Prompt("p\u200b", (0, "p"), crafted=True)
+
+
+def test_an_engine_that_takes_parts_gets_the_exact_prompt() -> None:
+    known = frozenset({"prompt_parts", "return_num_cached_tokens"})
+    plain = {tensor.name() for tensor in make_inputs(PROMPT, {})}
+    assert {tensor.name() for tensor in make_inputs(PROMPT, {}, known)} - plain == known
+    usual = Prompt("p", (0, "p"), crafted=False)
+    assert "prompt_parts" not in {tensor.name() for tensor in make_inputs(usual, {}, known)}
+
+
 def test_log_probabilities_are_asked_for_only_when_wanted() -> None:
-    names = [tensor.name() for tensor in make_inputs("p", {})]
+    names = [tensor.name() for tensor in make_inputs(PROMPT, {})]
     assert "return_logprobs" not in names
-    assert [tensor.name() for tensor in make_inputs("p", {"logprobs": 0})] == [*names, "return_logprobs"]
+    assert [tensor.name() for tensor in make_inputs(PROMPT, {"logprobs": 0})] == [*names, "return_logprobs"]

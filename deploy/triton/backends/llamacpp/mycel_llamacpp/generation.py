@@ -26,6 +26,7 @@ class Chunk:
         prompt_tokens: Tokens of the prompt.
         finish_reason: `stop` or `length` on the last chunk, else None.
         cumulative_logprob: Sum over the tokens so far, when log probabilities were asked for.
+        cached_tokens: Tokens of the prompt that were read for an earlier request already.
         logprobs: One entry a token, in the form of vLLM's backend: token id to its facts, the
             sampled token first.
     """
@@ -36,6 +37,7 @@ class Chunk:
     finish_reason: str | None
     cumulative_logprob: float
     logprobs: list[dict[str, dict[str, Any]]]
+    cached_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -46,6 +48,7 @@ class Generation:
         on_chunk: Takes each piece.
         is_cancelled: Says whether nobody wants the answer any more.
         prompt_tokens: Tokens of the prompt, once known.
+        cached_tokens: Those of them that were read for an earlier request already.
         tokens: Tokens generated so far.
         finish_reason: Why it ended; None before.
         first_token_at: When the first token came, on the clock of `time.monotonic`; None before.
@@ -54,6 +57,7 @@ class Generation:
     on_chunk: Callable[[Chunk], None]
     is_cancelled: Callable[[], bool]
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     tokens: int = 0
     finish_reason: str | None = None
     first_token_at: float | None = None
@@ -61,7 +65,7 @@ class Generation:
     _next_cancel_check: float = 0.0
     _failure: Exception | None = field(default=None)
 
-    def run(self, engine: Engine, prompt: str, sampling: dict[str, Any]) -> None:
+    def run(self, engine: Engine, prompt: str | list[int | str], sampling: dict[str, Any]) -> None:
         """Generates the answer; returns when the last chunk was passed on.
 
         Raises:
@@ -87,6 +91,7 @@ class Generation:
                 raise _engine_error(raw["error"])
             if "prompt_progress" in raw:
                 self.prompt_tokens = raw["prompt_progress"]["total"]
+                self.cached_tokens = raw["prompt_progress"].get("cache", 0)
             else:
                 self.on_chunk(self._chunk(raw))
         except Exception as failure:  # noqa: BLE001 - raised by `run`
@@ -118,6 +123,7 @@ class Generation:
             text=choice["text"],
             new_tokens=new_tokens,
             prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
             finish_reason=self.finish_reason,
             logprobs=self._logprobs(choice.get("logprobs")),
             cumulative_logprob=self._cumulative_logprob,

@@ -42,7 +42,7 @@ class Reply:
             self._collected.append(chunk)
             if chunk.finish_reason is None:
                 return
-            chunk = _joined(self._collected, inputs.prompt if inputs.prepend_prompt else "")
+            chunk = _joined(self._collected, inputs.text if inputs.prepend_prompt else "")
         self._send(make_response(chunk, inputs.returned), final=chunk.finish_reason is not None)
 
     def fail(self, error: Exception) -> None:

@@ -134,6 +134,11 @@ def _bias(value: Any) -> list[list[float]]:
     return [[int(token), bias(amount)] for token, amount in value.items()]
 
 
+def _preserved(skip: Any) -> list[str]:
+    """Special tokens that are part of an answer's text: of them all, those that open or close a call of a tool."""
+    return [] if _flag(skip) else ["<|python_tag|>", "<tool_call>", "</tool_call>"]
+
+
 _INT32: Final = 2**31 - 1
 
 # vLLM's name: (llama.cpp's field, what converts the value)
@@ -149,6 +154,7 @@ _PARAMETERS: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "frequency_penalty": ("frequency_penalty", _number(-2, 2)),
     "repetition_penalty": ("repeat_penalty", _number(0, 2, above=True)),
     "ignore_eos": ("ignore_eos", _flag),
+    "skip_special_tokens": ("preserved_tokens", _preserved),
     "logprobs": ("logprobs", _integer(0, 20)),
     "logit_bias": ("logit_bias", _bias),
 }

@@ -18,6 +18,7 @@ _RETURNED: Final = (
     "logprobs",
     "num_input_tokens",
     "num_output_tokens",
+    "num_cached_tokens",
 )
 _MISSING: Final = object()
 
@@ -27,14 +28,16 @@ class RequestInputs:
     """A request's inputs.
 
     Attributes:
-        prompt: The text to go on from.
+        prompt: What to go on from: a text, or texts and ids of tokens, each text to be read by itself.
+        text: The prompt as text, to repeat.
         stream: Whether the answer goes out chunk by chunk.
         prepend_prompt: Whether the answer begins with the prompt; never when streamed.
         sampling: vLLM's sampling parameters as JSON text.
         returned: The optional outputs that were asked for.
     """
 
-    prompt: str
+    prompt: str | list[int | str]
+    text: str
     stream: bool
     prepend_prompt: bool
     sampling: str
@@ -52,13 +55,27 @@ def read_inputs(request: Any) -> RequestInputs:
     prepend = not stream if exclude is None else not exclude
     if prepend and stream:
         raise InvalidRequestError("exclude_input_in_output must not be false when streaming")
+    text = _text(_value(request, "text_input", _MISSING), "text_input")
     return RequestInputs(
-        prompt=_text(_value(request, "text_input", _MISSING), "text_input"),
+        prompt=_parts(_text(_value(request, "prompt_parts", b""), "prompt_parts")) or text,
+        text=text,
         stream=stream,
         prepend_prompt=prepend,
         sampling=_text(_value(request, "sampling_parameters", b""), "sampling_parameters"),
         returned=frozenset(name for name in _RETURNED if bool(_value(request, f"return_{name}", False))),
     )
+
+
+def _parts(value: str) -> list[int | str]:
+    """Reads the exact prompt; empty for none. Without an id the engine would take each text for a prompt of its own."""
+    try:
+        parts = json.loads(value or "[]")
+    except ValueError:
+        raise InvalidRequestError("input 'prompt_parts' is not JSON") from None
+    known = isinstance(parts, list) and all(type(part) in (int, str) for part in parts)
+    if not known or (parts and not any(type(part) is int for part in parts)):
+        raise InvalidRequestError("input 'prompt_parts' must be a list of texts and of at least one token id")
+    return parts
 
 
 def make_response(chunk: Chunk, returned: frozenset[str]) -> Any:
@@ -74,6 +91,8 @@ def make_response(chunk: Chunk, returned: frozenset[str]) -> Any:
         tensors.append(_tensor("num_input_tokens", chunk.prompt_tokens, np.uint32))
     if "num_output_tokens" in returned:
         tensors.append(_tensor("num_output_tokens", chunk.new_tokens, np.uint32))
+    if "num_cached_tokens" in returned:
+        tensors.append(_tensor("num_cached_tokens", chunk.cached_tokens, np.uint32))
     return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
