@@ -42,18 +42,23 @@ def guard(http: ModuleType, provider: str, standing: Standing) -> Callable[[Any]
             self._stream = stream
             self._most = most
             self._in_lines = in_lines
+            self._read = self._line = 0
 
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            read = line = 0
+        # Not a generator: SDKs leave off before the end, and each generator left behind costs a task to end it.
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            self._pieces = aiter(self._stream)
+            return self
+
+        async def __anext__(self) -> bytes:
             if not self._most:
-                return
-            async for piece in self._stream:
-                read += len(piece)
-                end = piece.rfind(b"\n")
-                line = len(piece) - end - 1 if end >= 0 else line + len(piece)
-                if read > self._most or (self._in_lines and line > EVENT_BYTES):
-                    raise malformed(provider, f"its answer is longer than {self._most >> 20} MiB, or a part of it is")
-                yield piece
+                raise StopAsyncIteration
+            piece: bytes = await anext(self._pieces)
+            self._read += len(piece)
+            end = piece.rfind(b"\n")
+            self._line = len(piece) - end - 1 if end >= 0 else self._line + len(piece)
+            if self._read > self._most or (self._in_lines and self._line > EVENT_BYTES):
+                raise malformed(provider, f"its answer is longer than {self._most >> 20} MiB, or a part of it is")
+            return piece
 
         async def aclose(self) -> None:
             await self._stream.aclose()

@@ -43,6 +43,11 @@ class Registry:
         self._config = config
         self._models = config.hosted_models()
         self._providers = providers
+        self._served = {
+            name: Served(model.provider, adapter, configured(name, model, adapter.facts(model.model or name)))
+            for name, model in self._models.items()
+            if not isinstance(adapter := providers[model.provider], Off)
+        }
 
     @classmethod
     def from_config(cls, config: MeshConfig) -> Self:
@@ -72,7 +77,7 @@ class Registry:
                 f"the provider {model.provider} is off: {provider.why}",
                 metadata={"provider": model.provider, "why": provider.why},
             )
-        return Served(model.provider, provider, configured(name, model, provider.facts(model.model or name)))
+        return self._served[name]
 
     def embedder(self) -> str:
         """Gives the name of the model that embeds when none is named.
@@ -80,12 +85,10 @@ class Registry:
         Raises:
             MycelError: MODEL_NOT_FOUND: none is configured.
         """
-        for name, model in self._models.items():
-            provider = self._providers[model.provider]
-            if not isinstance(provider, Off):
-                can = configured(name, model, provider.facts(model.model or name)).capabilities
-                if can.embeddings and not can.chat:
-                    return name
+        for name, served in self._served.items():
+            can = served.model.capabilities
+            if can.embeddings and not can.chat:
+                return name
         raise MycelError(
             ErrorReason.ERROR_REASON_MODEL_NOT_FOUND, "model: no embedding model is configured", field="model"
         )
@@ -118,7 +121,7 @@ class Registry:
         if isinstance(provider, Off):
             info.unavailable_reason = provider.why
         else:
-            known = configured(name, model, provider.facts(model.model or name)).capabilities
+            known = self._served[name].model.capabilities
             info.context_length = known.context
             info.capabilities.CopyFrom(known.message())
         return info
