@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 from mycel.cache.v1 import cache_service_pb2 as pb
@@ -25,6 +25,8 @@ _CANDIDATES: Final = 4
 
 _LONGEST_QUESTION: Final = 8192
 """Characters; a longer question is found by the same request only, however few tokens it has."""
+
+_T = TypeVar("_T")
 
 _UNIT_TOLERANCE: Final = 1e-3
 
@@ -102,10 +104,10 @@ class AnswerCache:
         """Lookups by tenant and outcome: `exact`, `semantic` or `miss`."""
 
     async def lookup(self, key: Key, request: chat.ChatInput, mode: Mode) -> Found:
-        """Searches for an answer that may be given again.
+        """Searches for an answer that may be given again. A store that fails costs only what is not in memory.
 
         Raises:
-            MycelError: INVALID_ARGUMENT, STORE_UNAVAILABLE, OVERLOADED.
+            MycelError: INVALID_ARGUMENT, OVERLOADED.
         """
         if mode in ("off", "refresh"):
             return Found(None, b"", exact=False, reason=mode)
@@ -116,8 +118,8 @@ class AnswerCache:
 
     async def _lookup(self, key: Key, request: chat.ChatInput, *, by_meaning: bool) -> Found:
         canonical = canonicalize(model=key.model, scope=key.scope, request=request)
-        info = await self._holdings.find(key.tenant, entry_id(key.tenant, canonical.exact))
-        answer = await self._holdings.answer(info) if info is not None else None
+        info = await _unless_store_fails(self._holdings.find(key.tenant, entry_id(key.tenant, canonical.exact)))
+        answer = await _unless_store_fails(self._holdings.answer(info)) if info is not None else None
         if info is not None and answer is not None:
             return Found(info, answer, exact=True, reason="")
         if not by_meaning or canonical.question is None:
@@ -128,7 +130,7 @@ class AnswerCache:
         vector, decision = await self._compute.run(self._decide, (tenant, canonical.surroundings), question)
         nearest, served = decision.nearest, decision.served
         if served is not None:
-            answer = await self._holdings.answer(served.info)
+            answer = await _unless_store_fails(self._holdings.answer(served.info))
             if answer is not None:
                 return Found(served.info, answer, exact=False, reason="", nearest=served, vector=vector)
         return Found(None, b"", exact=False, reason=decision.reason or "no_entry", nearest=nearest, vector=vector)
@@ -241,6 +243,16 @@ class AnswerCache:
             return False
         await self._holdings.remove([reported_id])
         return True
+
+
+async def _unless_store_fails(reading: Awaitable[_T | None]) -> _T | None:
+    """Waits for what is read; None when the store fails, which the store has logged."""
+    try:
+        return await reading
+    except MycelError as error:
+        if error.reason != ErrorReason.ERROR_REASON_STORE_UNAVAILABLE:
+            raise
+        return None
 
 
 def may_be_given_again(answer: pb.StoredAnswer) -> bool:
