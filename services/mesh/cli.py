@@ -13,7 +13,7 @@ _COMMANDS: Final = {
     "up": "run the whole mesh in the foreground",
     "ask": "ask a question and stream the answer",
     "status": "show each part of the running mesh, its address and its health",
-    "models": "list the models and whether they can be asked now",
+    "models": "list the models and whether they can be asked now; pull more",
     "trace": "show the tree of one call",
     "config": "check a mesh.yaml",
     "demo": "start a mesh, show every level on real input, and stop it",

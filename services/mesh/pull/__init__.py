@@ -1,0 +1,1 @@
+"""`mycel models pull`: brings a model's file here, whole or not at all."""
