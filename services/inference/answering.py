@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from mycel.chat.v1 import types_pb2 as chat
 from mycel.completion.v1 import completion_service_pb2 as completion
@@ -18,14 +18,14 @@ from mycel.error.v1.error_reason_pb2 import ErrorReason
 from services.common.deadline import Deadline
 from services.common.errors import MycelError
 from services.inference.conversation import refuse_unsupported, template_messages
+from services.inference.deltas import DeltaMaker
 from services.inference.models import LocalModel
-from services.inference.pieces import Piece, TokenFact, TokenRecord
+from services.inference.pieces import Piece
 from services.inference.sampling import sampling_parameters
+from services.inference.tools import tool_use
 from services.inference.triton_client import TritonClient, TritonRequest
 
 Event: TypeAlias = completion.CompletionStarted | chat.ChoiceDelta | completion.CompletionCompleted
-
-_FINISH_REASONS: Final = {"stop": chat.FINISH_REASON_STOP, "length": chat.FINISH_REASON_LENGTH}
 
 
 @dataclass(slots=True)
@@ -65,9 +65,13 @@ class Answering:
         try:
             refuse_unsupported(asked.input)
             sampling = sampling_parameters(asked.input, model.context_tokens, template.facts.sampling)
-            messages = template_messages(asked.input)
+            tools = tool_use(asked.input, takes_tools=template.takes_tools)
+            sampling |= tools.sampling()
+            messages = template_messages(asked.input, takes_tools=template.takes_tools)
             loop = asyncio.get_running_loop()
-            prompt = await loop.run_in_executor(self._executor, template.render, messages, (), asked.continue_after)
+            prompt = await loop.run_in_executor(
+                self._executor, template.render, messages, tools.tools, asked.continue_after
+            )
             request = TritonRequest(
                 request_id=uuid.uuid4().hex,
                 model=model.name,
@@ -77,15 +81,18 @@ class Answering:
                 deadline=deadline,
                 idle_seconds=model.idle_seconds,
                 inputs=model.inputs,
+                schema_field="tools" if tools.forced else "response_format",
             )
+            deltas = DeltaMaker(tools)
             async with aclosing(self._client.stream(request)) as pieces:
                 async for piece in pieces:
                     if facts.first_piece_seconds is None:
                         facts.first_piece_seconds = time.monotonic() - started_at
                         yield _started(model, request, continues=bool(asked.continue_after))
                     _count(facts, piece)
-                    if piece.text or piece.logprobs or piece.finish_reason:
-                        yield _delta(piece)
+                    delta = deltas.make(piece)
+                    if delta is not None:
+                        yield delta
             yield _completed(model, facts)
         finally:
             model.leave()
@@ -107,16 +114,6 @@ def _count(facts: AnswerFacts, piece: Piece) -> None:
     facts.finish_reason = piece.finish_reason
 
 
-def _delta(piece: Piece) -> chat.ChoiceDelta:
-    return chat.ChoiceDelta(
-        text=piece.text,
-        finish_reason=_FINISH_REASONS.get(piece.finish_reason, chat.FINISH_REASON_STOP)
-        if piece.finish_reason
-        else chat.FINISH_REASON_UNSPECIFIED,
-        logprobs=[_token_logprob(record) for record in piece.logprobs],
-    )
-
-
 def _completed(model: LocalModel, facts: AnswerFacts) -> completion.CompletionCompleted:
     if not facts.finish_reason:
         why = f"{model.name}: the answer ended without a reason"
@@ -127,17 +124,3 @@ def _completed(model: LocalModel, facts: AnswerFacts) -> completion.CompletionCo
         cached_prompt_tokens=facts.cached_tokens,
     )
     return completion.CompletionCompleted(usage=usage)
-
-
-def _token_logprob(record: TokenRecord) -> chat.TokenLogprob:
-    sampled = record.sampled
-    return chat.TokenLogprob(
-        token=sampled.text,
-        logprob=sampled.logprob,
-        token_bytes=sampled.raw,
-        top=[_top_logprob(token) for token in record.top],
-    )
-
-
-def _top_logprob(token: TokenFact) -> chat.TopLogprob:
-    return chat.TopLogprob(token=token.text, logprob=token.logprob, token_bytes=token.raw)

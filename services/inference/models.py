@@ -54,7 +54,29 @@ class LocalModel:
             unavailable_reason=self.unavailable_reason,
             context_length=self.context_tokens,
             description=self.config.description,
+            capabilities=self._capabilities(),
             price=completion.Price(input=self.config.price.input, output=self.config.price.output),
+        )
+
+    def _capabilities(self) -> completion.Capabilities:
+        takes_tools = self.template is not None and self.template.takes_tools
+        return completion.Capabilities(
+            chat=True,
+            tools=takes_tools,
+            tool_choice=takes_tools,
+            parallel_tool_calls=takes_tools,
+            json_object=True,
+            json_schema=True,
+            logprobs=True,
+            logit_bias=True,
+            max_answers=1,
+            max_stops=16,
+            seed=True,
+            sampling=True,
+            max_temperature=2,
+            penalties=True,
+            prefix_continuation=True,
+            names=True,
         )
 
     def admit(self) -> ChatTemplate:

@@ -49,6 +49,8 @@ class TritonRequest:
     """The longest wait for the next piece."""
     inputs: frozenset[str] = frozenset()
     """The names of the model's inputs, as Triton tells them."""
+    schema_field: str = "response_format"
+    """The caller's field that the schema in `sampling` comes from, for errors."""
 
 
 class TritonClient:
@@ -89,7 +91,7 @@ class TritonClient:
                 if not whole:
                     call.cancel()
             if failure:
-                raise from_triton_message(failure, request.model)
+                raise from_triton_message(failure, request.model, request.schema_field)
 
     async def unready_reason(self, triton_model: str) -> str:
         """Says why a model cannot be asked now; empty when it can.

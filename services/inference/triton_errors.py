@@ -18,18 +18,19 @@ _REFUSED: Final = "INVALID_ARG: "
 _FULL: Final = "UNAVAILABLE: the model's queue is full"
 
 
-def from_triton_message(message: str, model: str) -> MycelError:
+def from_triton_message(message: str, model: str, schema_field: str = "response_format") -> MycelError:
     """Reads the error that a stream ended with.
 
     Args:
         message: Triton's text.
         model: the model's name in the mesh.
+        schema_field: the caller's field that a schema came from.
     """
     for pattern in _TOO_LONG:
         if found := pattern.search(message):
             return _too_long(found["prompt"], found["limit"], model)
     if message.startswith(_REFUSED):
-        return _refused(message.removeprefix(_REFUSED), model)
+        return _refused(message.removeprefix(_REFUSED), model, schema_field)
     metadata = {"model": model}
     if message == _FULL:
         return MycelError(ErrorReason.ERROR_REASON_OVERLOADED, f"{model}: its queue is full", metadata=metadata)
@@ -47,10 +48,10 @@ def _too_long(prompt_tokens: str, limit: str, model: str) -> MycelError:
     )
 
 
-def _refused(text: str, model: str) -> MycelError:
+def _refused(text: str, model: str, schema_field: str) -> MycelError:
     found = _PARAMETER.search(text)
     field = found["name"] if found else "messages"
     if "structured_outputs" in text or "grammar" in text:
-        field = "response_format"
+        field = schema_field
     reason = ErrorReason.ERROR_REASON_INVALID_ARGUMENT
     return MycelError(reason, f"{field}: {text}", field=field, metadata={"model": model})

@@ -22,7 +22,8 @@ END_OF_TEXT = "<|end_of_text|>"
 START_HEADER = "<|start_header_id|>"
 END_HEADER = "<|end_header_id|>"
 END_OF_TURN = "<|eot_id|>"
-CONTROL_TOKENS = (BOS, END_OF_TEXT, START_HEADER, END_HEADER, END_OF_TURN)
+CALL_TAG = "<|python_tag|>"
+CONTROL_TOKENS = (BOS, END_OF_TEXT, START_HEADER, END_HEADER, END_OF_TURN, CALL_TAG)
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -113,13 +114,15 @@ class _Vocabulary:
         self.merges: list[str] = []
         self.index = {token: number for number, token in enumerate(self.tokens)}
         for piece in (HEADER_END_TEXT, *pieces):
-            if piece.isascii():
+            if piece.isascii() and piece not in CONTROL_TOKENS:
                 self._add_piece(piece)
 
     def index_of_text(self, text: str) -> int:
         return self.index[self._spell(text)]
 
     def split(self, piece: str) -> list[int]:
+        if piece in CONTROL_TOKENS:
+            return [self.index[piece]]
         if piece.isascii():
             return [self.index_of_text(piece)]
         return [self.index[self._byte_names[byte]] for byte in piece.encode()]

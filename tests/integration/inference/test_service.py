@@ -149,6 +149,10 @@ def _tool_message(wanted: completion.StreamCompletionRequest) -> None:
     wanted.input.messages[0].role = chat.ROLE_TOOL
 
 
+def _tool_call(wanted: completion.StreamCompletionRequest) -> None:
+    wanted.input.messages[0].tool_calls.add(id="c1", name="f")
+
+
 def _several(wanted: completion.StreamCompletionRequest) -> None:
     wanted.input.parameters.n = 2
 
@@ -163,6 +167,7 @@ def _effort(wanted: completion.StreamCompletionRequest) -> None:
         (_tools, "tools"),
         (_image, "messages[0].content[1].image"),
         (_tool_message, "messages[0].role"),
+        (_tool_call, "messages[0].tool_calls"),
         (_several, "n"),
         (_effort, "reasoning_effort"),
     ],
