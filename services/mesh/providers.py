@@ -36,6 +36,8 @@ class ProviderHealth:
     """The reason of the last failure; empty for none."""
     last_error_at: str
     """When, as RFC 3339; empty for never."""
+    failures: Mapping[str, int]
+    """How often it failed since the router started, by reason."""
     first_token_p50_ms: float | None
     """The median time to the first token; None while too few answers are known."""
     requests_left: str
@@ -81,6 +83,7 @@ def _merge(name: str, told: completion.ProviderStatus | None, seen: status.Provi
         until_probe_seconds=round(seen.until_probe.ToTimedelta().total_seconds(), 1) if seen is not None else 0.0,
         last_error=seen.last_error if seen is not None and failed else told.last_failure.reason,
         last_error_at=_time(seen.last_error_at if seen is not None and failed else told.last_failure.time),
+        failures=dict(seen.failures) if seen is not None else {},
         first_token_p50_ms=_milliseconds(seen),
         requests_left=_left(told.requests if told.HasField("requests") else None),
         tokens_left=_left(told.tokens if told.HasField("tokens") else None),

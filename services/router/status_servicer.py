@@ -38,6 +38,7 @@ def _health(name: str, record: ProviderRecord) -> status.ProviderHealth:
         provider=name,
         breaker=_STATES[record.breaker.state],
         last_error=record.last_error,
+        failures=record.failures,
         until_probe=_duration(record.breaker.seconds_to_probe),
     )
     if record.last_error:

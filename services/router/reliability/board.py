@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ class ProviderRecord:
     last_error_at: float = 0.0
     """When, in seconds since 1970."""
     first_token: FirstTokenTimes = field(default_factory=FirstTokenTimes)
+    failures: Counter[str] = field(default_factory=Counter)
+    """How often it failed, by reason."""
 
 
 class Board:
@@ -59,6 +62,7 @@ class Board:
         """Remembers a provider's last failure."""
         record = self.providers[candidate.provider]
         record.last_error, record.last_error_at = error.reason_name, time.time()
+        record.failures[error.reason_name] += 1
 
     def note_first_token(self, candidate: Candidate, seconds: float) -> None:
         """Learns how long a model took to begin."""

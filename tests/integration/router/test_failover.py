@@ -62,6 +62,7 @@ async def test_the_operator_sees_what_the_router_sees(tmp_path: Path) -> None:
             status.BREAKER_STATE_OPEN,
             "BACKEND_UNAVAILABLE",
         )
+        assert dict(first.failures) == {"BACKEND_UNAVAILABLE": 1}
         assert first.until_probe.ToTimedelta().total_seconds() > 0
         assert (second.provider, second.breaker, second.last_error) == ("u", status.BREAKER_STATE_CLOSED, "")
         assert second.HasField("first_token_p50")

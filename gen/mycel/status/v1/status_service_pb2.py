@@ -26,21 +26,25 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$mycel/status/v1/status_service.proto\x12\x0fmycel.status.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1b\n\x19ListProviderHealthRequest\"P\n\x1aListProviderHealthResponse\x12\x32\n\tproviders\x18\x01 \x03(\x0b\x32\x1f.mycel.status.v1.ProviderHealth\"\xfd\x01\n\x0eProviderHealth\x12\x10\n\x08provider\x18\x01 \x01(\t\x12.\n\x07\x62reaker\x18\x02 \x01(\x0e\x32\x1d.mycel.status.v1.BreakerState\x12.\n\x0buntil_probe\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x31\n\rlast_error_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0f\x66irst_token_p50\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32~\n\rStatusService\x12m\n\x12ListProviderHealth\x12*.mycel.status.v1.ListProviderHealthRequest\x1a+.mycel.status.v1.ListProviderHealthResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$mycel/status/v1/status_service.proto\x12\x0fmycel.status.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1b\n\x19ListProviderHealthRequest\"P\n\x1aListProviderHealthResponse\x12\x32\n\tproviders\x18\x01 \x03(\x0b\x32\x1f.mycel.status.v1.ProviderHealth\"\xef\x02\n\x0eProviderHealth\x12\x10\n\x08provider\x18\x01 \x01(\t\x12.\n\x07\x62reaker\x18\x02 \x01(\x0e\x32\x1d.mycel.status.v1.BreakerState\x12.\n\x0buntil_probe\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x31\n\rlast_error_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0f\x66irst_token_p50\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12?\n\x08\x66\x61ilures\x18\x07 \x03(\x0b\x32-.mycel.status.v1.ProviderHealth.FailuresEntry\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32~\n\rStatusService\x12m\n\x12ListProviderHealth\x12*.mycel.status.v1.ListProviderHealthRequest\x1a+.mycel.status.v1.ListProviderHealthResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mycel.status.v1.status_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BREAKERSTATE']._serialized_start=489
-  _globals['_BREAKERSTATE']._serialized_end=613
+  _globals['_PROVIDERHEALTH_FAILURESENTRY']._loaded_options = None
+  _globals['_PROVIDERHEALTH_FAILURESENTRY']._serialized_options = b'8\001'
+  _globals['_BREAKERSTATE']._serialized_start=603
+  _globals['_BREAKERSTATE']._serialized_end=727
   _globals['_LISTPROVIDERHEALTHREQUEST']._serialized_start=122
   _globals['_LISTPROVIDERHEALTHREQUEST']._serialized_end=149
   _globals['_LISTPROVIDERHEALTHRESPONSE']._serialized_start=151
   _globals['_LISTPROVIDERHEALTHRESPONSE']._serialized_end=231
   _globals['_PROVIDERHEALTH']._serialized_start=234
-  _globals['_PROVIDERHEALTH']._serialized_end=487
-  _globals['_STATUSSERVICE']._serialized_start=615
-  _globals['_STATUSSERVICE']._serialized_end=741
+  _globals['_PROVIDERHEALTH']._serialized_end=601
+  _globals['_PROVIDERHEALTH_FAILURESENTRY']._serialized_start=554
+  _globals['_PROVIDERHEALTH_FAILURESENTRY']._serialized_end=601
+  _globals['_STATUSSERVICE']._serialized_start=729
+  _globals['_STATUSSERVICE']._serialized_end=855
 # @@protoc_insertion_point(module_scope)

@@ -96,12 +96,33 @@ class ProviderHealth(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class FailuresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PROVIDER_FIELD_NUMBER: _builtins.int
     BREAKER_FIELD_NUMBER: _builtins.int
     UNTIL_PROBE_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     LAST_ERROR_AT_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_P50_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's name in the mesh's configuration."""
     breaker: Global___BreakerState.ValueType
@@ -120,6 +141,12 @@ class ProviderHealth(_message.Message):
     def first_token_p50(self) -> _duration_pb2.Duration:
         """The median time to the first token of its last answers; absent while too few are known."""
 
+    @_builtins.property
+    def failures(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How often it failed since the router started, by reason. A rising BACKEND_AUTH is the operator's to mend: the
+        provider refuses the configured key, and callers are served by other models meanwhile.
+        """
+
     def __init__(
         self,
         *,
@@ -129,10 +156,11 @@ class ProviderHealth(_message.Message):
         last_error: _builtins.str = ...,
         last_error_at: _timestamp_pb2.Timestamp | None = ...,
         first_token_p50: _duration_pb2.Duration | None = ...,
+        failures: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_token_p50", b"first_token_p50", "last_error_at", b"last_error_at", "until_probe", b"until_probe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "first_token_p50", b"first_token_p50", "last_error", b"last_error", "last_error_at", b"last_error_at", "provider", b"provider", "until_probe", b"until_probe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "failures", b"failures", "first_token_p50", b"first_token_p50", "last_error", b"last_error", "last_error_at", b"last_error_at", "provider", b"provider", "until_probe", b"until_probe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
