@@ -11,7 +11,7 @@ from mycel.error.v1.error_reason_pb2 import ErrorReason
 
 from services.common.config import MeshConfig, ModelConfig
 from services.common.config.schema import gguf_path
-from services.common.errors import MycelError
+from services.common.errors import MycelError, Reason
 from services.common.triton_server.configured import DEFAULT_CONTEXT_TOKENS
 from services.inference.chat_template import ChatTemplate
 from services.inference.model_file import ModelFileError, read_prompt_facts
@@ -37,6 +37,8 @@ class LocalModel:
     """The names of its inputs in Triton; none until it was ready once."""
     unavailable_reason: str = "it is not known yet whether Triton has it"
     """Why it cannot be asked; empty when it can."""
+    unavailable_as: Reason = ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE
+    """What a caller is told who asks it nevertheless."""
     calls: int = field(default=0)
     """Calls in progress."""
 
@@ -79,16 +81,21 @@ class LocalModel:
             names=True,
         )
 
+    def unavailable(self, why: str, reason: Reason = ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE) -> None:
+        """Notes that it cannot be asked."""
+        self.unavailable_reason, self.unavailable_as = why, reason
+
     def admit(self) -> ChatTemplate:
         """Lets a call in, which has to `leave` when it is done.
 
         Raises:
-            MycelError: BACKEND_UNAVAILABLE when the model cannot be asked, OVERLOADED when too many wait for it.
+            MycelError: BACKEND_UNAVAILABLE or BACKEND_MODEL_MISSING when the model cannot be asked, OVERLOADED when
+                too many wait for it.
         """
         metadata = {"model": self.name, "provider": self.config.provider}
         if self.unavailable_reason or self.template is None:
             why = f"{self.name} cannot be asked: {self.unavailable_reason}"
-            raise MycelError(ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, why, metadata=metadata)
+            raise MycelError(self.unavailable_as, why, metadata=metadata)
         if self.calls >= self.config.slots + _WAITING:
             why = f"{self.name}: {self.calls} calls are in progress or wait"
             raise MycelError(ErrorReason.ERROR_REASON_OVERLOADED, why, metadata=metadata)

@@ -17,6 +17,7 @@ from services.inference.models import LocalModels
 from services.inference.servicer import CompletionServicer
 from services.inference.settings import InferenceSettings
 from services.inference.triton_client import TritonClient
+from services.inference.triton_state import TritonState
 from services.inference.watch import ModelWatch
 
 _THREADS: Final = 2
@@ -28,6 +29,7 @@ async def running_inference(settings: InferenceSettings, telemetry: Telemetry) -
     """Serves the inference service, NOT_SERVING until Triton has a model; on leaving, streams in progress finish."""
     models = LocalModels(settings.config)
     client = TritonClient(settings.triton, telemetry.tracer())
+    state = TritonState(settings.triton)
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="inference")
     answering = Answering(client, executor)
     servicer = CompletionServicer(models, answering, call_seconds=settings.call_seconds)
@@ -39,7 +41,7 @@ async def running_inference(settings: InferenceSettings, telemetry: Telemetry) -
         async with running_server(settings.listen, [service], telemetry, serving=False) as server:
             watch = ModelWatch(
                 models,
-                client,
+                state,
                 executor,
                 settings.config_folder,
                 every_seconds=settings.watch_seconds,
@@ -54,4 +56,5 @@ async def running_inference(settings: InferenceSettings, telemetry: Telemetry) -
                     await watching
     finally:
         await client.aclose()
+        await state.aclose()
         executor.shutdown(wait=False, cancel_futures=True)

@@ -12,7 +12,6 @@ import grpc
 import tritonclient.grpc.aio as triton
 from mycel.error.v1.error_reason_pb2 import ErrorReason
 from opentelemetry import propagate, trace
-from tritonclient.utils import InferenceServerException
 
 from services.common.deadline import Deadline
 from services.common.errors import MycelError
@@ -21,9 +20,6 @@ from services.inference.pieces import Piece
 from services.inference.prompt import Prompt
 from services.inference.triton_errors import from_triton_message
 from services.inference.vllm_tensors import PieceReader, make_inputs
-
-_STATE_SECONDS: Final = 2.0
-"""How long Triton may take to say how it is."""
 
 _CHANNEL: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -92,39 +88,6 @@ class TritonClient:
                     call.cancel()
             if failure:
                 raise from_triton_message(failure, request.model, request.schema_field)
-
-    async def unready_reason(self, triton_model: str) -> str:
-        """Says why a model cannot be asked now; empty when it can.
-
-        Raises:
-            MycelError: BACKEND_UNAVAILABLE, when Triton does not answer.
-        """
-        try:
-            if await self._client.is_model_ready(triton_model, client_timeout=_STATE_SECONDS):
-                return ""
-            index = await self._client.get_model_repository_index(client_timeout=_STATE_SECONDS)
-        except InferenceServerException as error:
-            raise MycelError(
-                ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, f"Triton does not answer: {error}"
-            ) from error
-        known = [model for model in index.models if model.name == triton_model]
-        if not known:
-            return f"Triton has no model {triton_model}"
-        return f"Triton could not load it: {known[0].reason or known[0].state}"
-
-    async def input_names(self, triton_model: str) -> frozenset[str]:
-        """Tells which inputs a model has: they show which engine it is.
-
-        Raises:
-            MycelError: BACKEND_UNAVAILABLE, when Triton does not answer.
-        """
-        try:
-            metadata = await self._client.get_model_metadata(triton_model, client_timeout=_STATE_SECONDS)
-        except InferenceServerException as error:
-            raise MycelError(
-                ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE, f"Triton does not answer: {error}"
-            ) from error
-        return frozenset(tensor.name for tensor in metadata.inputs)
 
     @contextlib.contextmanager
     def _span(self) -> Iterator[trace.Span]:

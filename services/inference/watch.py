@@ -14,7 +14,7 @@ from services.common.errors import MycelError
 from services.inference.chat_template import ChatTemplate
 from services.inference.model_file import ModelFileError
 from services.inference.models import LocalModel, LocalModels, load_template
-from services.inference.triton_client import TritonClient
+from services.inference.triton_state import TritonState
 
 _log = logging.getLogger("mycel.inference")
 
@@ -31,7 +31,7 @@ class ModelWatch:
     def __init__(
         self,
         models: LocalModels,
-        client: TritonClient,
+        triton: TritonState,
         executor: Executor,
         config_folder: Path,
         *,
@@ -42,14 +42,14 @@ class ModelWatch:
 
         Args:
             models: the models to update.
-            client: the connection to Triton.
+            triton: tells how Triton and its models are.
             executor: where files are read.
             config_folder: the folder that relative paths start from.
             every_seconds: how often Triton is asked while all is well.
             on_change: told whether the service can serve, each time that this changes.
         """
         self._models = models
-        self._client = client
+        self._triton = triton
         self._executor = executor
         self._config_folder = config_folder
         self._every_seconds = every_seconds
@@ -78,12 +78,14 @@ class ModelWatch:
         try:
             if model.template is None:
                 model.template = await self._template(model)
-            unready = await self._client.unready_reason(model.triton_name)
-            if before and not unready:  # it is back, and may be another one
-                model.inputs = await self._client.input_names(model.triton_name)
-            model.unavailable_reason = unready
-        except (ModelFileError, MycelError) as error:
-            model.unavailable_reason = str(error)
+            await self._triton.check_ready(model.triton_name)
+            if before:  # it is back, and may be another one
+                model.inputs = await self._triton.input_names(model.triton_name)
+            model.unavailable_reason = ""
+        except ModelFileError as error:
+            model.unavailable(str(error))
+        except MycelError as error:
+            model.unavailable(error.message, error.reason)
         if model.unavailable_reason != before:
             _log.info("%s: %s", model.name, model.unavailable_reason or "ready")
 

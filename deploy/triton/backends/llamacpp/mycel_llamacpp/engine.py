@@ -42,7 +42,12 @@ class EngineSettings:
         Raises:
             ValueError: A field is unknown, missing or out of range; the message names it.
         """
-        given = json.loads(path.read_text())
+        try:
+            given = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"model.json: not JSON: {error}") from error
+        if not isinstance(given, dict):
+            raise ValueError("model.json: an object is needed")  # noqa: TRY004 - its content
         names = [field.name for field in fields(cls)]
         for name in given:
             if name not in names:
