@@ -22,7 +22,7 @@ from services.inference.deltas import DeltaMaker
 from services.inference.models import LocalModel
 from services.inference.pieces import Piece
 from services.inference.sampling import sampling_parameters
-from services.inference.tools import tool_use
+from services.inference.tools import ToolUse, tool_use
 from services.inference.triton_client import TritonClient, TritonRequest
 
 Event: TypeAlias = completion.CompletionStarted | chat.ChoiceDelta | completion.CompletionCompleted
@@ -47,13 +47,19 @@ class Answering:
         self._executor = executor
 
     async def stream(
-        self, model: LocalModel, asked: completion.StreamCompletionRequest, deadline: Deadline, facts: AnswerFacts
+        self,
+        model: LocalModel,
+        asked: completion.StreamCompletionRequest,
+        tenant: str,
+        deadline: Deadline,
+        facts: AnswerFacts,
     ) -> AsyncGenerator[Event, None]:
         """Streams an answer: `started`, deltas, `completed`. Closing the generator stops the generation.
 
         Args:
             model: who answers.
             asked: the conversation and how to answer it, or how to go on with an answer.
+            tenant: for whom.
             deadline: when the call must be done.
             facts: filled in as the answer goes on.
 
@@ -61,41 +67,44 @@ class Answering:
             MycelError: the input is refused, or the model cannot answer.
         """
         started_at = time.monotonic()
-        template = model.admit()
-        try:
-            refuse_unsupported(asked.input)
-            sampling = sampling_parameters(asked.input, model.context_tokens, template.facts.sampling)
-            tools = tool_use(asked.input, takes_tools=template.takes_tools)
-            sampling |= tools.sampling()
-            messages = template_messages(asked.input, takes_tools=template.takes_tools)
-            loop = asyncio.get_running_loop()
-            prompt = await loop.run_in_executor(
-                self._executor, template.render, messages, tools.tools, asked.continue_after
-            )
-            request = TritonRequest(
-                request_id=uuid.uuid4().hex,
-                model=model.name,
-                triton_model=model.triton_name,
-                prompt=prompt,
-                sampling=sampling,
-                deadline=deadline,
-                idle_seconds=model.idle_seconds,
-                inputs=model.inputs,
-                schema_field="tools" if tools.forced else "response_format",
-            )
+        request, tools = await self._prepared(model, asked, deadline)
+        async with model.admission.place(tenant), aclosing(self._client.stream(request)) as pieces:
             deltas = DeltaMaker(tools)
-            async with aclosing(self._client.stream(request)) as pieces:
-                async for piece in pieces:
-                    if facts.first_piece_seconds is None:
-                        facts.first_piece_seconds = time.monotonic() - started_at
-                        yield _started(model, request, continues=bool(asked.continue_after))
-                    _count(facts, piece)
-                    delta = deltas.make(piece)
-                    if delta is not None:
-                        yield delta
-            yield _completed(model, facts)
-        finally:
-            model.leave()
+            async for piece in pieces:
+                if facts.first_piece_seconds is None:
+                    facts.first_piece_seconds = time.monotonic() - started_at
+                    yield _started(model, request, continues=bool(asked.continue_after))
+                _count(facts, piece)
+                delta = deltas.make(piece)
+                if delta is not None:
+                    yield delta
+        yield _completed(model, facts)
+
+    async def _prepared(
+        self, model: LocalModel, asked: completion.StreamCompletionRequest, deadline: Deadline
+    ) -> tuple[TritonRequest, ToolUse]:
+        """Checks what is asked, and makes of it what Triton is asked. Whatever can be refused is refused here."""
+        template = model.ready_template()
+        refuse_unsupported(asked.input)
+        tools = tool_use(asked.input, takes_tools=template.takes_tools)
+        sampling = sampling_parameters(asked.input, model.context_tokens, template.facts.sampling) | tools.sampling()
+        messages = template_messages(asked.input, takes_tools=template.takes_tools)
+        loop = asyncio.get_running_loop()
+        prompt = await loop.run_in_executor(
+            self._executor, template.render, messages, tools.tools, asked.continue_after
+        )
+        request = TritonRequest(
+            request_id=uuid.uuid4().hex,
+            model=model.name,
+            triton_model=model.triton_name,
+            prompt=prompt,
+            sampling=sampling,
+            deadline=deadline,
+            idle_seconds=model.idle_seconds,
+            inputs=model.inputs,
+            schema_field="tools" if tools.forced else "response_format",
+        )
+        return request, tools
 
 
 def _started(model: LocalModel, request: TritonRequest, *, continues: bool) -> completion.CompletionStarted:

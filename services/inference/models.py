@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from mycel.completion.v1 import completion_service_pb2 as completion
 from mycel.error.v1.error_reason_pb2 import ErrorReason
@@ -13,11 +12,9 @@ from services.common.config import MeshConfig, ModelConfig
 from services.common.config.schema import gguf_path
 from services.common.errors import MycelError, Reason
 from services.common.triton_server.configured import DEFAULT_CONTEXT_TOKENS
+from services.inference.admission import Admission
 from services.inference.chat_template import ChatTemplate
 from services.inference.model_file import ModelFileError, read_prompt_facts
-
-_WAITING: Final = 64
-"""How many calls may wait for one of a model's slots, as in Triton's own queue."""
 
 
 @dataclass(slots=True)
@@ -29,6 +26,7 @@ class LocalModel:
     triton_name: str
     config: ModelConfig
     provider_kind: str
+    admission: Admission
     idle_seconds: float
     """The longest wait for the next piece of an answer."""
     template: ChatTemplate | None = None
@@ -39,8 +37,6 @@ class LocalModel:
     """Why it cannot be asked; empty when it can."""
     unavailable_as: Reason = ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE
     """What a caller is told who asks it nevertheless."""
-    calls: int = field(default=0)
-    """Calls in progress."""
 
     @property
     def context_tokens(self) -> int:
@@ -85,26 +81,17 @@ class LocalModel:
         """Notes that it cannot be asked."""
         self.unavailable_reason, self.unavailable_as = why, reason
 
-    def admit(self) -> ChatTemplate:
-        """Lets a call in, which has to `leave` when it is done.
+    def ready_template(self) -> ChatTemplate:
+        """Gives the chat template of a model that can be asked.
 
         Raises:
-            MycelError: BACKEND_UNAVAILABLE or BACKEND_MODEL_MISSING when the model cannot be asked, OVERLOADED when
-                too many wait for it.
+            MycelError: BACKEND_UNAVAILABLE or BACKEND_MODEL_MISSING when it cannot.
         """
         metadata = {"model": self.name, "provider": self.config.provider}
         if self.unavailable_reason or self.template is None:
             why = f"{self.name} cannot be asked: {self.unavailable_reason}"
             raise MycelError(self.unavailable_as, why, metadata=metadata)
-        if self.calls >= self.config.slots + _WAITING:
-            why = f"{self.name}: {self.calls} calls are in progress or wait"
-            raise MycelError(ErrorReason.ERROR_REASON_OVERLOADED, why, metadata=metadata)
-        self.calls += 1
         return self.template
-
-    def leave(self) -> None:
-        """Gives a call's place back."""
-        self.calls -= 1
 
 
 class LocalModels:
@@ -154,5 +141,6 @@ def _model(name: str, model: ModelConfig, config: MeshConfig) -> LocalModel:
         triton_name=model.model or name,
         config=model,
         provider_kind=provider.kind,
+        admission=Admission(name, model.slots, model.queue),
         idle_seconds=provider.timeout.total_seconds(),
     )

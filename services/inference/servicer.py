@@ -13,6 +13,7 @@ from mycel.completion.v1.completion_service_pb2_grpc import CompletionServiceSer
 from opentelemetry import trace
 
 from services.common.deadline import Deadline
+from services.common.tenant import TENANT_HEADER
 from services.inference.answering import AnswerFacts, Answering, Event
 from services.inference.models import LocalModels
 
@@ -42,7 +43,7 @@ class CompletionServicer(CompletionServiceServicer):
         )
         facts = AnswerFacts()
         try:
-            async with aclosing(self._answering.stream(model, request, deadline, facts)) as events:
+            async with aclosing(self._answering.stream(model, request, _tenant(context), deadline, facts)) as events:
                 async for event in events:
                     yield _response(event)
         finally:
@@ -52,6 +53,11 @@ class CompletionServicer(CompletionServiceServicer):
         self, request: completion.ListModelsRequest, context: Context
     ) -> completion.ListModelsResponse:
         return completion.ListModelsResponse(models=[model.info() for model in self._models.all()])
+
+
+def _tenant(context: Context) -> str:
+    """Says for whom a call is; whoever does not say is one tenant."""
+    return str(dict(context.invocation_metadata() or ()).get(TENANT_HEADER, ""))
 
 
 def _response(event: Event) -> completion.StreamCompletionResponse:

@@ -29,6 +29,8 @@ Request = Callable[[Candidate], completion.StreamCompletionRequest]
 class Record:
     """The attempts of one call."""
 
+    tenant: str = ""
+    """For whom."""
     begun: int = 0
     hedges: int = 0
     failures: dict[str, MycelError] = field(default_factory=dict)
@@ -132,7 +134,8 @@ class Asker:
         seconds = deadline.left()
         candidate = waiting.popleft()
         record.begun += 1
-        attempt = Attempt(candidate, self._backends[candidate.backend], request(candidate), seconds, self._board)
+        backend = self._backends[candidate.backend]
+        attempt = Attempt(candidate, backend, request(candidate), seconds, self._board, tenant=record.tenant)
         longest = self._board.config.first_token.total_seconds()
         patience = min(longest, seconds / 2) if waiting else None
         running[asyncio.create_task(attempt.begin(patience))] = attempt

@@ -23,6 +23,7 @@ class Attempt:
         request: completion.StreamCompletionRequest,
         seconds: float,
         board: Board,
+        tenant: str,
     ) -> None:
         """Begins a call; nothing is sent before the first `next`.
 
@@ -32,6 +33,7 @@ class Attempt:
             request: what is asked.
             seconds: what is left of the caller's time.
             board: where is learned what the call tells.
+            tenant: for whom.
         """
         self.candidate = candidate
         self.continues = bool(request.continue_after)
@@ -43,7 +45,7 @@ class Attempt:
         self._seconds = seconds
         self._silent = True
         self._ahead: completion.StreamCompletionResponse | None = None
-        self._stream = backend.stream(request, seconds)
+        self._stream = backend.stream(request, seconds, tenant)
 
     async def begin(self, patience: float | None = None) -> completion.StreamCompletionResponse:
         """Waits until the model says something, which `next` then gives, and gives the event that opens the answer.
@@ -123,7 +125,12 @@ class Attempt:
         return self._waited() >= min(self._board.slow_after(self.candidate), longest)
 
     def _tells_of_provider(self, error: MycelError) -> bool:
-        """A caller's own haste must open nobody's breaker: time that ran out counts once the provider was slow."""
+        """A caller's own haste must open nobody's breaker: time that ran out counts once the provider was slow.
+
+        Nor must a tenant that had its share of a queue: there is room for the others.
+        """
+        if error.metadata.get("scope") == "tenant":
+            return False
         ran_out = error.reason == ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED and self._waited() >= self._seconds * 0.95
         return error.meaning.provider_fault and (not ran_out or (self._silent and self._was_slow()))
 

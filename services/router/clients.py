@@ -14,6 +14,7 @@ from mycel.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 
 from services.common.status import from_rpc_error
 from services.common.telemetry import UNSAMPLED
+from services.common.tenant import TENANT_HEADER
 
 _STORE_SECONDS = 10.0
 _LIST_SECONDS = 2.0
@@ -54,9 +55,9 @@ class BackendClient:
         self._name = name
 
     async def stream(
-        self, request: completion.StreamCompletionRequest, seconds: float
+        self, request: completion.StreamCompletionRequest, seconds: float, tenant: str
     ) -> AsyncGenerator[completion.StreamCompletionResponse, None]:
-        call = self._stub.StreamCompletion(request, timeout=seconds)
+        call = self._stub.StreamCompletion(request, timeout=seconds, metadata=((TENANT_HEADER, tenant),))
         last: completion.StreamCompletionResponse | None = None
         try:
             async for event in call:

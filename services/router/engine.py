@@ -102,7 +102,7 @@ class ChatEngine:
     ) -> AsyncGenerator[Event, None]:
         """Asks the plan's candidates, and hands a whole answer to the store."""
         kind = "bypass" if call.cache_mode is CacheMode.OFF else "miss"
-        record = Record()
+        record = Record(call.tenant)
         answer = Accumulator()
         async with aclosing(self._answerer.answer(call.value, plan.candidates, deadline, record)) as events:
             async for event in events:

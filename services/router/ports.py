@@ -51,9 +51,9 @@ class BackendPort(Protocol):
     """A service that answers. A failure is a `MycelError`."""
 
     def stream(
-        self, request: completion.StreamCompletionRequest, seconds: float
+        self, request: completion.StreamCompletionRequest, seconds: float, tenant: str
     ) -> AsyncGenerator[completion.StreamCompletionResponse, None]:
-        """Asks one model; closing the generator cancels the call."""
+        """Asks one model for a tenant; closing the generator cancels the call."""
         ...
 
     async def list_models(self) -> Sequence[completion.ModelInfo]:

@@ -47,6 +47,8 @@ class ModelConfig(Part):
     """For a `triton` provider: the weights, as a path (relative to this file) or `builtin:handbook`."""
     slots: Annotated[int, Field(ge=1, le=256)] = 8
     """For a `triton` provider: how many answers are generated at the same time."""
+    queue: Annotated[int, Field(ge=0, le=10_000)] = 64
+    """For a `triton` provider: how many calls may wait for one of the slots before further ones are refused."""
 
 
 class RouteConfig(Part):

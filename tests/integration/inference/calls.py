@@ -63,6 +63,7 @@ def settings_for(folder: Path, models: Sequence[LlamaModel], triton: str, *, idl
                 "gguf": str(model.gguf),
                 "context": model.context_tokens,
                 "slots": model.slots,
+                "queue": model.queue,
                 "description": f"the {model.name} one",
             }
             for model in models

@@ -107,19 +107,13 @@ def local_model(**settings) -> LocalModel:
     return LocalModels(MeshConfig.model_validate(config)).find("llama")
 
 
-def test_calls_are_let_in_up_to_the_slots_and_the_queue() -> None:
+def test_model_can_be_asked_when_its_file_was_read_and_triton_has_it() -> None:
     model = local_model(slots=2)
     with pytest.raises(MycelError, match="not known yet"):
-        model.admit()
+        model.ready_template()
     model.template = ChatTemplate(PromptFacts("{{ messages }}", "", "", False, {}, {}))
     model.unavailable_reason = ""
-    for _ in range(2 + 64):
-        model.admit()
-    with pytest.raises(MycelError) as caught:
-        model.admit()
-    assert caught.value.reason_name == "OVERLOADED"
-    model.leave()
-    model.admit()
+    assert model.ready_template() is model.template
 
 
 class Result:
