@@ -58,7 +58,11 @@ def _figures(names: dict[str, str], times: dict[str, list[float]]) -> list[Figur
     told = f"p50 {milliseconds(usual)} ms, p99 {milliseconds(share(alone, 0.99))} ms ({len(alone)} calls)"
     found = [Figure("a healthy call", told)]
     for name, route in names.items():
-        added = [seconds - usual for seconds in times[route]]
-        value = f"adds p50 {milliseconds(share(added, 0.5))} ms, p99 {milliseconds(share(added, 0.99))} ms"
-        found.append(Figure(f"first model fails: {name}", value, "p99 ≤ 20 ms", share(added, 0.99) <= _BAR_SECONDS))
+        taken = times[route]
+        added = [share(taken, part) - share(alone, part) for part in (0.5, 0.99)]
+        value = (
+            f"adds {milliseconds(added[0])} ms to the p50 and {milliseconds(added[1])} ms to the p99; the p99 is "
+            f"{milliseconds(share(taken, 0.99) - usual)} ms over the healthy p50"
+        )
+        found.append(Figure(f"first model fails: {name}", value, "p99: at most 20 ms more", added[1] <= _BAR_SECONDS))
     return found

@@ -44,8 +44,10 @@ async def _measure(name: str, calls: int, second: float, share_: float | None, *
         ]
         config = configuration(candidates, {"route": ["first", "second"]}, reliability)
         async with running_stack(config) as stack:
+            await _first_tokens(stack, "steady", 2 * _CONCURRENCY)
             healthy = statistics.median(await _first_tokens(stack, "steady", 160))
-            await _first_tokens(stack, "route", _LEARNING)
+            if bar:
+                await _first_tokens(stack, "route", _LEARNING)
             upstream.calls.clear()
             times = await _first_tokens(stack, "route", calls)
         extra = len(upstream.calls["second"]) / calls
