@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from mycel.chat.v1 import types_pb2 as chat
 from mycel.completion.v1 import completion_service_pb2 as completion
@@ -21,9 +21,15 @@ from services.inference.conversation import refuse_unsupported, template_message
 from services.inference.deltas import DeltaMaker
 from services.inference.models import LocalModel
 from services.inference.pieces import Piece
+from services.inference.prompt import Prompt
 from services.inference.sampling import sampling_parameters
+from services.inference.token_count import TokenCounter
 from services.inference.tools import ToolUse, tool_use
 from services.inference.triton_client import TritonClient, TritonRequest
+from services.inference.triton_errors import too_long
+
+_COUNTED_BYTES: Final = 262_144
+"""A prompt longer than this is not counted when it is too long anyway."""
 
 Event: TypeAlias = completion.CompletionStarted | chat.ChoiceDelta | completion.CompletionCompleted
 
@@ -93,6 +99,7 @@ class Answering:
         prompt = await loop.run_in_executor(
             self._executor, template.render, messages, tools.tools, asked.continue_after
         )
+        await loop.run_in_executor(self._executor, refuse_too_long, model, prompt, template.facts.counter)
         request = TritonRequest(
             request_id=uuid.uuid4().hex,
             model=model.name,
@@ -105,6 +112,25 @@ class Answering:
             schema_field="tools" if tools.forced else "response_format",
         )
         return request, tools
+
+
+def refuse_too_long(model: LocalModel, prompt: Prompt, counter: TokenCounter | None) -> None:
+    """Refuses a prompt that leaves no room for an answer. Not for the event loop: counting takes milliseconds.
+
+    Raises:
+        MycelError: CONTEXT_TOO_LONG, with the counts.
+    """
+    limit = model.context_tokens
+    if counter is None or counter.most(prompt.parts) < limit:
+        return
+    least = counter.least(prompt.parts)
+    if least >= limit and counter.most(prompt.parts) > _COUNTED_BYTES:
+        raise too_long(str(least), str(limit), model.name, "at least ")
+    if prompt.crafted and "prompt_parts" not in model.inputs:
+        return  # what is sent is spelled otherwise: the engine counts
+    tokens = counter.count(prompt.parts)
+    if tokens >= limit:
+        raise too_long(str(tokens), str(limit), model.name)
 
 
 def _started(model: LocalModel, request: TritonRequest, *, continues: bool) -> completion.CompletionStarted:

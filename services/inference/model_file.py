@@ -9,7 +9,12 @@ from typing import Any, Final
 
 import gguf
 
+from services.inference.token_count import TokenCounter, token_counter
+
 _CONTROL: Final = frozenset({int(gguf.TokenType.CONTROL), int(gguf.TokenType.UNKNOWN)})
+
+_USER_DEFINED: Final = int(gguf.TokenType.USER_DEFINED)
+"""Tokens of this type are cut out of texts by rules of the engine's own."""
 
 _CONTROL_ANYWAY: Final = frozenset(
     (
@@ -57,6 +62,8 @@ class PromptFacts:
     """The tokens that are not text, and their ids: the engine takes their spelling for commands, wherever it is."""
     sampling: Mapping[str, float]
     """How the model's makers want it sampled, by vLLM's names; empty when the file does not say."""
+    counter: TokenCounter | None = None
+    """Counts as the engine does; None for a kind of vocabulary that is not known here."""
 
 
 def read_prompt_facts(path: Path) -> PromptFacts:
@@ -73,6 +80,7 @@ def read_prompt_facts(path: Path) -> PromptFacts:
         bos = _token(tokens, _value(fields, "tokenizer.ggml.bos_token_id", -1))
         eos = _token(tokens, _value(fields, "tokenizer.ggml.eos_token_id", -1))
         sampling = {name: float(_value(fields, key, 0.0)) for name, key in _SAMPLING.items() if key in fields}
+        counter = None if _USER_DEFINED in types else _counter(fields, tokens)
         adds_bos = bool(_value(fields, "tokenizer.ggml.add_bos_token", True))
     except OSError as error:
         raise ModelFileError(f"its file cannot be read: {error.strerror or error}") from error
@@ -85,7 +93,13 @@ def read_prompt_facts(path: Path) -> PromptFacts:
         for index, (token, kind) in enumerate(zip(tokens, types, strict=False))
         if token and (kind in _CONTROL or token in _CONTROL_ANYWAY)
     }
-    return PromptFacts(template, bos, eos, adds_bos, control, sampling)
+    return PromptFacts(template, bos, eos, adds_bos, control, sampling, counter)
+
+
+def _counter(fields: Any, tokens: list[str]) -> TokenCounter | None:
+    if _value(fields, "tokenizer.ggml.model", "") != "gpt2":
+        return None
+    return token_counter(_value(fields, "tokenizer.ggml.pre", ""), tokens, _value(fields, "tokenizer.ggml.merges", []))
 
 
 def _value(fields: Any, name: str, default: Any) -> Any:

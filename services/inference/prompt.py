@@ -6,9 +6,12 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 _ZERO_WIDTH_SPACE: Final = "\u200b"
+
+PromptPart: TypeAlias = int | str
+"""The id of a control token, or a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Prompt:
 
     text: str
     """For engines that read text: a control token's spelling in a message is broken by a space of no width."""
-    parts: tuple[int | str, ...]
+    parts: tuple[PromptPart, ...]
     """The same, exactly: ids of control tokens, and texts that have none, each to be read by itself."""
     crafted: bool
     """Whether a message spelled a control token, so that `text` is not to the letter what was written."""
@@ -63,9 +66,9 @@ class PlainText:
         text = rendered.replace(self._mark, _ZERO_WIDTH_SPACE)
         return Prompt(text, tuple(parts), crafted=self._mark in rendered)
 
-    def _parts(self, rendered: str) -> list[int | str]:
+    def _parts(self, rendered: str) -> list[PromptPart]:
         pieces = self._control.split(rendered) if self._control else [rendered]
-        parts: list[int | str] = []
+        parts: list[PromptPart] = []
         for index, piece in enumerate(pieces):
             if index % 2:
                 parts.append(self._ids[piece])

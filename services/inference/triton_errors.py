@@ -28,7 +28,7 @@ def from_triton_message(message: str, model: str, schema_field: str = "response_
     """
     for pattern in _TOO_LONG:
         if found := pattern.search(message):
-            return _too_long(found["prompt"], found["limit"], model)
+            return too_long(found["prompt"], found["limit"], model)
     if message.startswith(_REFUSED):
         return _refused(message.removeprefix(_REFUSED), model, schema_field)
     metadata = {"model": model}
@@ -39,10 +39,18 @@ def from_triton_message(message: str, model: str, schema_field: str = "response_
     )
 
 
-def _too_long(prompt_tokens: str, limit: str, model: str) -> MycelError:
+def too_long(prompt_tokens: str, limit: str, model: str, at_least: str = "") -> MycelError:
+    """Refuses a prompt for its length.
+
+    Args:
+        prompt_tokens: how many tokens it has.
+        limit: how many the model takes.
+        model: the model's name in the mesh.
+        at_least: `at least `, when `prompt_tokens` is a bound and not a count.
+    """
     return MycelError(
         ErrorReason.ERROR_REASON_CONTEXT_TOO_LONG,
-        f"messages: the prompt has {prompt_tokens} tokens, {model} takes at most {limit} with its answer",
+        f"messages: the prompt has {at_least}{prompt_tokens} tokens, {model} takes at most {limit} with its answer",
         field="messages",
         metadata={"prompt_tokens": prompt_tokens, "limit": limit, "model": model},
     )

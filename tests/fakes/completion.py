@@ -47,6 +47,7 @@ class ScriptedBackend(CompletionServiceServicer):
         self._off = dict(off or {})
         self.asked: list[str] = []
         self.requests: list[completion.StreamCompletionRequest] = []
+        self.tenants: list[str] = []
         self.cancelled = asyncio.Event()
         self.waiting = asyncio.Event()
         self.time_remaining: list[float | None] = []
@@ -66,6 +67,7 @@ class ScriptedBackend(CompletionServiceServicer):
     ) -> AsyncIterator[completion.StreamCompletionResponse]:
         self.asked.append(request.model)
         self.requests.append(request)
+        self.tenants.append(dict(context.invocation_metadata()).get("x-mycel-tenant"))
         self.time_remaining.append(context.time_remaining())
         async with self._news:
             self._news.notify_all()

@@ -87,6 +87,19 @@ async def test_a_bad_request_opens_no_breaker(tmp_path: Path) -> None:
         assert len(running.backend.asked) == 3
 
 
+@pytest.mark.parametrize(("metadata", "asked"), [({"scope": "tenant"}, 3), ({}, 1)])
+async def test_a_tenant_that_had_its_share_shuts_nobody_out(tmp_path: Path, metadata: dict, asked: int) -> None:
+    reason = ErrorReason.ERROR_REASON_OVERLOADED
+    full = MycelError(reason, "full", metadata=metadata, retry_after=60)
+    config = "breaker: {failures: 1, open: 60s}, retry: {rounds: 0}"
+    async with mesh(tmp_path, {"first": [full], "second": answer("u", "ok")}, reliability=config) as running:
+        for _ in range(3):
+            response, _ = await _chat(running, x_mycel_cache="off")
+            assert _text(response.choices) == "ok"
+        assert running.backend.asked.count("first") == asked
+        assert set(running.backend.tenants) == {"dev"}
+
+
 async def test_a_passing_failure_is_asked_again(tmp_path: Path) -> None:
     async with mesh(tmp_path, {"first": [_DOWN]}, reliability="retry: {rounds: 1, base: 1ms}") as running:
         running.backend.play("first", [_DOWN], answer("t", "second time"))
@@ -133,15 +146,18 @@ async def test_a_slow_model_may_still_win(tmp_path: Path) -> None:
         assert (_text(response.choices), headers["x-mycel-attempts"]) == ("first", "2")
 
 
-async def test_hedges_have_a_budget(tmp_path: Path) -> None:
-    release = asyncio.Event()
-    scripts = {"first": [release, *answer("t", "late")], "second": answer("u", "quick")}
-    async with mesh(tmp_path, scripts, reliability="hedge: {unlearned: 1ms, share: 0}, retry: {rounds: 0}") as running:
-        call = asyncio.create_task(_chat(running))
-        await asyncio.wait_for(running.backend.waiting.wait(), 10)
-        release.set()
-        response, _ = await call
-        assert (_text(response.choices), running.backend.asked) == ("late", ["first"])
+@pytest.mark.parametrize(("share", "given_up"), [(1, 0), (0, 5)])
+async def test_hedges_have_a_budget(tmp_path: Path, share: int, given_up: int) -> None:
+    scripts = {"first": [asyncio.Event()], "second": answer("u", "quick")}
+    hedge = f"hedge: {{unlearned: 1ms, share: {share}}}, first_token: 200ms"
+    config = f"{hedge}, retry: {{rounds: 0}}, breaker: {{failures: 1000}}"
+    async with mesh(tmp_path, scripts, reliability=config) as running:
+        for _ in range(5):
+            response, _ = await _chat(running, x_mycel_cache="off")
+            assert _text(response.choices) == "quick"
+        listed = await running.status.ListProviderHealth(status.ListProviderHealthRequest(), timeout=10)
+        # A model that is hedged away tells nothing of its provider; one that is waited for and given up has failed.
+        assert listed.providers[0].failures.get("DEADLINE_EXCEEDED", 0) == given_up
 
 
 async def test_another_model_carries_an_answer_on(tmp_path: Path) -> None:
