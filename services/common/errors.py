@@ -69,7 +69,7 @@ MEANINGS: Final[Mapping[Reason, Meaning]] = {
         wire_type="insufficient_quota",
         wire_code="insufficient_quota",
     ),
-    ErrorReason.ERROR_REASON_OVERLOADED: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
+    ErrorReason.ERROR_REASON_OVERLOADED: Meaning(code_pb2.RESOURCE_EXHAUSTED, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_BACKEND_UNAVAILABLE: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_BACKEND_MALFORMED: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),
     ErrorReason.ERROR_REASON_BACKEND_AUTH: Meaning(code_pb2.UNAVAILABLE, failover=True, provider_fault=True),

@@ -94,8 +94,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "QUOTA_EXHAUSTED", "domain": "mycel", "metadata": {"provider": "openai"}}
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 13
-    """ERROR_REASON_OVERLOADED: the backend has no room for now: a full queue, or a provider that says so. UNAVAILABLE,
-    HTTP 503.
+    """ERROR_REASON_OVERLOADED: the backend has no room for now: a full queue, or a provider that says so. Our own queues say in
+    RetryInfo when to come back. RESOURCE_EXHAUSTED, HTTP 429.
 
         {"reason": "OVERLOADED", "domain": "mycel", "metadata": {"provider": "local"}}
     """
@@ -234,8 +234,8 @@ ERROR_REASON_QUOTA_EXHAUSTED: ErrorReason.ValueType  # 12
     {"reason": "QUOTA_EXHAUSTED", "domain": "mycel", "metadata": {"provider": "openai"}}
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 13
-"""ERROR_REASON_OVERLOADED: the backend has no room for now: a full queue, or a provider that says so. UNAVAILABLE,
-HTTP 503.
+"""ERROR_REASON_OVERLOADED: the backend has no room for now: a full queue, or a provider that says so. Our own queues say in
+RetryInfo when to come back. RESOURCE_EXHAUSTED, HTTP 429.
 
     {"reason": "OVERLOADED", "domain": "mycel", "metadata": {"provider": "local"}}
 """
