@@ -40,10 +40,15 @@ class Ended:
     cost_usd: float
     """Over all the models that took part; what a failed one used is estimated at a token a piece."""
     whole: bool
-    """Whether one model made it all. A joined answer is not kept for others."""
+    """Whether no model failed on the way. A joined answer is not kept for others."""
 
 
-Event: TypeAlias = Began | chat.ChoiceDelta | chat_service.ProviderSwitched | Ended
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """Another model begins from the start: the pieces so far are void. Only for answers that are given whole."""
+
+
+Event: TypeAlias = Began | Restarted | chat.ChoiceDelta | chat_service.ProviderSwitched | Ended
 
 
 @dataclass(slots=True)
@@ -70,6 +75,12 @@ class _Progress:
         self.calls_tools = self.calls_tools or bool(delta.tool_calls)
         self.finished = self.finished or bool(delta.finish_reason)
 
+    def start_over(self) -> None:
+        """What was sent is void, though it is paid for."""
+        self.pieces.clear()
+        self.carried = 0
+        self.calls_tools = False
+
     def leave(self, candidate: Candidate) -> None:
         """A model failed: what it sent stays, and is paid for."""
         usage = chat.Usage(completion_tokens=len(self.pieces) - self.carried)
@@ -88,9 +99,23 @@ class Answerer:
         self._stall_seconds = config.stall.total_seconds()
 
     async def answer(
-        self, value: chat.ChatInput, candidates: Sequence[Candidate], deadline: Deadline, record: Record
+        self,
+        value: chat.ChatInput,
+        candidates: Sequence[Candidate],
+        deadline: Deadline,
+        record: Record,
+        *,
+        restarts: bool = False,
     ) -> AsyncGenerator[Event, None]:
         """Streams an answer: `Began`, deltas and switches, `Ended`.
+
+        Args:
+            value: what is asked.
+            candidates: whom to ask, in order.
+            deadline: the caller's.
+            record: takes in what was tried.
+            restarts: whether an answer that cannot be carried on may begin again (`Restarted`), because the caller has
+                nothing of it yet.
 
         Raises:
             MycelError: nobody began to answer, or the answer broke off and could not be continued.
@@ -104,12 +129,18 @@ class Answerer:
                 try:
                     event = await attempt.next(self._stall_seconds)
                 except MycelError as error:
-                    if progress.finished:
+                    if progress.finished and value.parameters.n <= 1:
                         # Only the count of tokens is missing.
                         yield _ended(attempt.candidate, chat.Usage(completion_tokens=len(progress.pieces)), progress)
                         return
-                    failed = attempt
-                    attempt, first = await self._carry_on(value, candidates, failed, error, deadline, record, progress)
+                    await attempt.aclose()
+                    record.fail(attempt.candidate, error)
+                    self._leave(attempt.candidate, value, error, progress, restarts=restarts)
+                    attempt, first = await self._carry_on(
+                        value, candidates, attempt.candidate, error, deadline, record, progress
+                    )
+                    if restarts and not progress.pieces:
+                        yield Restarted()
                     stitcher = Stitcher("" if first.started.continues_exactly else progress.text)
                     yield _switched(attempt.candidate, error)
                     continue
@@ -122,11 +153,26 @@ class Answerer:
         finally:
             await attempt.aclose()
 
+    def _leave(
+        self, failed: Candidate, value: chat.ChatInput, error: MycelError, progress: _Progress, *, restarts: bool
+    ) -> None:
+        """Keeps what a failed model sent, or drops it when nobody can go on after it and the caller has none of it.
+
+        Raises:
+            MycelError: the failure itself, when it is not to be hidden.
+        """
+        joined = self._continues and _can_be_joined(value) and not progress.calls_tools
+        if not error.meaning.failover or not (joined or restarts):
+            raise error
+        progress.leave(failed)
+        if not joined:
+            progress.start_over()
+
     async def _carry_on(
         self,
         value: chat.ChatInput,
         candidates: Sequence[Candidate],
-        failed: Attempt,
+        failed: Candidate,
         error: MycelError,
         deadline: Deadline,
         record: Record,
@@ -135,19 +181,14 @@ class Answerer:
         """Begins the rest of an answer with another model, the failed one last.
 
         Raises:
-            MycelError: the failure itself, when it is not to be hidden or nobody can go on.
+            MycelError: the failure itself, when nobody can go on.
         """
-        await failed.aclose()
-        record.fail(failed.candidate, error)
-        if not (self._continues and error.meaning.failover and _can_be_joined(value)) or progress.calls_tools:
-            raise error
-        progress.leave(failed.candidate)
         # Models that all die after a few words would otherwise go on like that for ever.
         if progress.switches > len(candidates) * self._most_turns:
             raise error
-        others = [other for other in candidates if other != failed.candidate]
+        others = [other for other in candidates if other != failed]
         try:
-            return await self._asker.begin(_request(value, progress), [*others, failed.candidate], deadline, record)
+            return await self._asker.begin(_request(value, progress), [*others, failed], deadline, record)
         except MycelError:
             raise error from None
 

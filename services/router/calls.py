@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import grpc
@@ -15,6 +15,7 @@ from services.common.config import CacheConfig
 from services.common.errors import internal, invalid
 from services.common.telemetry import current_trace_id
 from services.router.accumulate import Accumulator
+from services.router.answering import Restarted
 from services.router.auth import Tenants
 from services.router.engine import ChatEngine, Closed, Opened
 from services.router.ports import CacheMode, Call
@@ -48,7 +49,7 @@ class CallReader:
         """
         return self._tenants.authenticate(_metadata(context).get("authorization"))
 
-    def read(self, context: Context, tenant: str, model: str, value: chat.ChatInput) -> Call:
+    def read(self, context: Context, tenant: str, model: str, value: chat.ChatInput, *, streamed: bool) -> Call:
         """Checks a request.
 
         Raises:
@@ -64,7 +65,7 @@ class CallReader:
         check_input(value)
         left = context.time_remaining()
         seconds = self._max_seconds if left is None else min(left, self._max_seconds)
-        return Call(tenant, scope, model, value, self._mode(mode), seconds)
+        return Call(tenant, scope, model, value, self._mode(mode), streamed, seconds)
 
     def _mode(self, asked: str) -> CacheMode:
         """A call may ask for less than is configured, not for more."""
@@ -88,7 +89,7 @@ class Whole:
 
 
 async def answer_whole(engine: ChatEngine, call: Call, context: Context) -> Whole:
-    """Answers a call in one piece, and sends the response's headers as soon as they are known.
+    """Answers a call in one piece. The response's headers tell of the model that made it, or its last part.
 
     Raises:
         MycelError: whatever ended the answer, nothing of which was sent.
@@ -100,8 +101,11 @@ async def answer_whole(engine: ChatEngine, call: Call, context: Context) -> Whol
             match event:
                 case Opened():
                     opened = event
-                    await open_answer(event, context)
-                case Closed() if opened is not None:
+                case Restarted():
+                    answer = Accumulator()
+                case Closed(_, summary) if opened is not None:
+                    opened = replace(opened, model=summary.model, provider=summary.provider, attempts=summary.attempts)
+                    await open_answer(opened, context)
                     mark_closed(event)
                     return Whole(opened, answer.choices(), event)
                 case chat.ChoiceDelta():

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mycel.chat.v1 import chat_service_pb2 as chat_service
+from mycel.chat.v1 import types_pb2 as types
 from mycel.chat.v1.chat_service_pb2_grpc import ChatServiceServicer
 
 from services.router.calls import CallReader, Context, answer_whole, mark_closed, open_answer
@@ -22,7 +23,7 @@ class ChatServicer(ChatServiceServicer):
 
     async def Chat(self, request: chat_service.ChatRequest, context: Context) -> chat_service.ChatResponse:
         tenant = self._reader.authenticate(context)
-        call = self._reader.read(context, tenant, request.model, request.input)
+        call = self._reader.read(context, tenant, request.model, request.input, streamed=False)
         whole = await answer_whole(self._engine, call, context)
         return chat_service.ChatResponse(
             id=whole.opened.id,
@@ -36,7 +37,7 @@ class ChatServicer(ChatServiceServicer):
         self, request: chat_service.StreamChatRequest, context: Context
     ) -> AsyncIterator[chat_service.StreamChatResponse]:
         tenant = self._reader.authenticate(context)
-        call = self._reader.read(context, tenant, request.model, request.input)
+        call = self._reader.read(context, tenant, request.model, request.input, streamed=True)
         async with aclosing(self._engine.answer(call)) as events:
             async for event in events:
                 match event:
@@ -49,7 +50,7 @@ class ChatServicer(ChatServiceServicer):
                         yield chat_service.StreamChatResponse(completed=completed)
                     case chat_service.ProviderSwitched():
                         yield chat_service.StreamChatResponse(provider_switched=event)
-                    case _:
+                    case types.ChoiceDelta():
                         yield chat_service.StreamChatResponse(delta=event)
 
 

@@ -17,7 +17,7 @@ from mycel.chat.v1 import types_pb2 as chat
 from services.common.deadline import Deadline
 from services.common.errors import MycelError
 from services.router.accumulate import Accumulator, replay
-from services.router.answering import Answerer, Began, Ended
+from services.router.answering import Answerer, Began, Ended, Restarted
 from services.router.asking import Record
 from services.router.catalogue import Catalogue, Plan
 from services.router.ports import CacheMode, CachePort, Call
@@ -54,7 +54,7 @@ class Closed:
     summary: chat_service.CallSummary
 
 
-Event: TypeAlias = Opened | chat.ChoiceDelta | chat_service.ProviderSwitched | Closed
+Event: TypeAlias = Opened | chat.ChoiceDelta | chat_service.ProviderSwitched | Restarted | Closed
 
 
 class ChatEngine:
@@ -104,7 +104,8 @@ class ChatEngine:
         kind = "bypass" if call.cache_mode is CacheMode.OFF else "miss"
         record = Record(call.tenant)
         answer = Accumulator()
-        async with aclosing(self._answerer.answer(call.value, plan.candidates, deadline, record)) as events:
+        answering = self._answerer.answer(call.value, plan.candidates, deadline, record, restarts=not call.streamed)
+        async with aclosing(answering) as events:
             async for event in events:
                 match event:
                     case Began(candidate):
@@ -116,6 +117,9 @@ class ChatEngine:
                         yield Closed(event.usage, _summary(kind, plan, stored, record.begun))
                     case chat.ChoiceDelta():
                         answer.add(event)
+                        yield event
+                    case Restarted():
+                        answer = Accumulator()
                         yield event
                     case _:
                         yield event

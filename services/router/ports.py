@@ -31,6 +31,8 @@ class Call:
     """The model or route that was asked for."""
     value: chat.ChatInput
     cache_mode: CacheMode
+    streamed: bool
+    """Whether the caller gets the answer piece by piece; otherwise nothing is sent before it is whole."""
     deadline_seconds: float
     """What is left of the caller's time when the call arrives."""
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from google.api.httpbody_pb2 import HttpBody
 from mycel.chat.v1 import chat_service_pb2 as chat_service
+from mycel.chat.v1 import types_pb2 as types
 from mycel.embedding.v1 import embedding_service_pb2 as embedding
 from mycel.openai.v1 import openai_service_pb2 as openai_service
 from mycel.openai.v1.openai_service_pb2_grpc import OpenAIServiceServicer
@@ -41,7 +42,7 @@ class OpenAIServicer(OpenAIServiceServicer):
     async def CreateChatCompletion(self, request: HttpBody, context: Context) -> AsyncIterator[HttpBody]:
         tenant = self._reader.authenticate(context)
         body = parse_body(request.data, schema.ChatCompletionRequest)
-        call = self._reader.read(context, tenant, body.model, to_input(body))
+        call = self._reader.read(context, tenant, body.model, to_input(body), streamed=bool(body.stream))
         if not body.stream:
             whole = await answer_whole(self._engine, call, context)
             data = render.completion(whole.opened, whole.choices, whole.closed.usage)
@@ -67,7 +68,7 @@ class OpenAIServicer(OpenAIServiceServicer):
                             raise internal()
                         case chat_service.ProviderSwitched():
                             yield render.switch_comment(event)
-                        case _ if writer is not None:
+                        case types.ChoiceDelta() if writer is not None:
                             yield writer.delta(event)
             except MycelError as error:
                 if writer is not None:

@@ -228,6 +228,41 @@ async def test_an_answer_in_json_is_not_continued(tmp_path: Path) -> None:
         assert from_rpc_error(caught.value, "router").reason_name == "BACKEND_UNAVAILABLE"
 
 
+async def test_a_whole_answer_begins_again_when_it_cannot_be_joined(tmp_path: Path) -> None:
+    piece = chat.ToolCallDelta(id="1", name="f", arguments_json="{")
+    call = completion.StreamCompletionResponse(delta=chat.ChoiceDelta(text="let me see", tool_calls=[piece]))
+    scripts: dict[str, list[Step]] = {"first": [started("t"), call, _DOWN], "second": answer("u", "it is 7")}
+    async with mesh(tmp_path, scripts) as running:
+        response, headers = await _chat(running)
+        assert _text(response.choices) == "it is 7"
+        assert not response.choices[0].message.tool_calls
+        assert (headers["x-mycel-model"], headers["x-mycel-attempts"]) == ("second", "2")
+        assert running.backend.requests[1].continue_after == ""
+        assert running.cache.stores.empty()
+
+
+async def test_a_whole_answer_is_carried_on_when_it_can_be_joined(tmp_path: Path) -> None:
+    scripts: dict[str, list[Step]] = {
+        "first": [started("t"), text("one "), _DOWN],
+        "second": [_exactly("u"), text("two"), *finish()],
+    }
+    async with mesh(tmp_path, scripts) as running:
+        response, headers = await _chat(running)
+        assert _text(response.choices) == "one two"
+        assert headers["x-mycel-model"] == "second"
+
+
+async def test_one_finished_answer_of_two_is_not_all(tmp_path: Path) -> None:
+    end = finish()[0]
+    scripts: dict[str, list[Step]] = {"first": [started("t"), text("one"), end, _DOWN]}
+    async with mesh(tmp_path, scripts) as running:
+        value = _input()
+        value.parameters.n = 2
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _stream(running, value, "first")
+        assert from_rpc_error(caught.value, "router").reason_name == "BACKEND_UNAVAILABLE"
+
+
 async def test_an_answer_that_lacks_only_its_usage_is_complete(tmp_path: Path) -> None:
     scripts: dict[str, list[Step]] = {"first": [started("t"), text("all"), finish()[0], _DOWN]}
     async with mesh(tmp_path, scripts) as running:
