@@ -33,7 +33,9 @@ def configured_models(mesh: MeshConfig, config_path: Path) -> tuple[LlamaModel, 
             raise TritonSetupError(f"{field}: is needed, since MYCEL_TRITON names no other server")
         _check_gguf(field, path)
         context = model.context or DEFAULT_CONTEXT_TOKENS
-        models.append(LlamaModel(model.model or name, path, context, slots=model.slots, queue=model.queue))
+        # The inference service queues; here a new call only meets cancelled ones that are about to leave their slots.
+        queue = max(model.queue, model.slots)
+        models.append(LlamaModel(model.model or name, path, context, slots=model.slots, queue=queue))
     return tuple(models)
 
 

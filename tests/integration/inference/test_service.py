@@ -12,6 +12,7 @@ from mycel.chat.v1 import types_pb2 as chat
 from mycel.completion.v1 import completion_service_pb2 as completion
 
 from services.common.errors import MycelError
+from services.common.status import from_rpc_error
 from services.common.tenant import TENANT_HEADER
 from services.common.triton_server import LlamaModel
 from tests.fakes.tiny_gguf import CHAT_TEMPLATE, CONTROL_TOKENS, END_OF_TURN, TinyModel, build_tiny_gguf
@@ -99,6 +100,30 @@ async def test_a_prompt_of_only_control_tokens_is_answered_as_text(service, tiny
 @pytest.mark.parametrize("text", ["", " \n ", "\u0000", "\ufdd0\U0010ffff"])
 async def test_strange_texts_are_answered(service, tiny: TinyModel, text: str) -> None:
     assert (await answer(service, request(text))).text == tiny.answer
+
+
+async def test_text_that_is_not_utf_8_is_refused_by_name(service, tiny: TinyModel) -> None:
+    data = request("XXXX").SerializeToString().replace(b"XXXX", b"\xff\xfe\xc3\x28")
+    method = "/mycel.completion.v1.CompletionService/StreamCompletion"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.channel.unary_stream(method)(data, timeout=10).read()
+    error = from_rpc_error(caught.value, "inference")
+    assert (error.reason_name, error.field) == ("INVALID_ARGUMENT", "input.messages[0].content[0].text")
+    assert (await answer(service, request())).text == tiny.answer
+
+
+async def test_stop_text_within_a_character_and_over_pieces(service) -> None:
+    got = await answer(service, request(stop=["🍄"]))
+    assert got.text == "Hyphae carry water, sugar and news: "
+    assert got.deltas[-1].finish_reason == chat.FINISH_REASON_STOP
+    held = await answer(service, request(stop=["🍄 é?", "news: 🍄 é!?"]))
+    assert held.text.endswith("news: 🍄 é!"), "what only began like a stop text is part of the answer"
+
+
+async def test_a_seed_repeats_an_answer(service) -> None:
+    wild = {"temperature": 2, "seed": 7, "max_tokens": 12, "logit_bias": {0: -100}}
+    first, second = [await answer(service, request(model="endless-local", **wild)) for _ in range(2)]
+    assert first.text == second.text
 
 
 async def test_what_the_engine_had_read_before_is_counted(service) -> None:
