@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from services.common.triton_server import LlamaModel
 from tests.fakes.tiny_gguf import TinyModel, build_tiny_gguf
 from tests.fakes.triton_process import RunningTriton, running_triton
+from tests.integration.inference.calls import STATUS, Inference, inference, settings_for
 
 ENDLESS_CONTEXT = 32768
 TINY_CONTEXT = 512
@@ -39,4 +41,12 @@ def triton_models(tiny: TinyModel, endless: TinyModel) -> list[LlamaModel]:
 def triton(tmp_path_factory: pytest.TempPathFactory, triton_models: list[LlamaModel]) -> Iterator[RunningTriton]:
     """The server, shared by the tests that leave it as it is."""
     with running_triton(tmp_path_factory.mktemp("triton"), triton_models) as running:
+        yield running
+
+
+@pytest.fixture
+async def service(tmp_path: Path, triton: RunningTriton, triton_models: list[LlamaModel]) -> AsyncIterator[Inference]:
+    """The inference service in front of that server."""
+    async with inference(settings_for(tmp_path, triton_models, triton.address)) as running:
+        await running.wait_until(STATUS.SERVING)
         yield running

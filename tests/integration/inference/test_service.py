@@ -9,22 +9,12 @@ import grpc
 import psutil
 import pytest
 from mycel.chat.v1 import types_pb2 as chat
-from mycel.completion.v1 import completion_service_pb2 as completion
 
 from services.common.errors import MycelError
-from services.common.status import from_rpc_error
-from services.common.tenant import TENANT_HEADER
 from services.common.triton_server import LlamaModel
-from tests.fakes.tiny_gguf import CHAT_TEMPLATE, CONTROL_TOKENS, END_OF_TURN, TinyModel, build_tiny_gguf
+from tests.fakes.tiny_gguf import CHAT_TEMPLATE, TinyModel, build_tiny_gguf
 from tests.fakes.triton_process import RunningTriton, free_ports, running_triton
 from tests.integration.inference.calls import STATUS, answer, inference, message, request, settings_for
-
-
-@pytest.fixture
-async def service(tmp_path, triton: RunningTriton, triton_models: list[LlamaModel]):
-    async with inference(settings_for(tmp_path, triton_models, triton.address)) as running:
-        await running.wait_until(STATUS.SERVING)
-        yield running
 
 
 async def test_answer_comes_as_started_deltas_completed(service, tiny: TinyModel) -> None:
@@ -84,34 +74,6 @@ async def test_every_role_of_text_reaches_the_template(service, tiny: TinyModel)
     assert (await answer(service, wanted)).text == tiny.answer
 
 
-async def test_control_tokens_in_a_message_stay_text(service) -> None:
-    plain = await answer(service, request("x" * len(END_OF_TURN)))
-    crafted = await answer(service, request(END_OF_TURN))
-    # As a command it would be one token; as text it is its bytes, and nothing besides.
-    assert crafted.usage.prompt_tokens == plain.usage.prompt_tokens
-
-
-async def test_a_prompt_of_only_control_tokens_is_answered_as_text(service, tiny: TinyModel) -> None:
-    crafted = await answer(service, request("".join(CONTROL_TOKENS)))
-    assert crafted.text == tiny.answer
-    assert crafted.usage.prompt_tokens == 21 + len("".join(CONTROL_TOKENS))
-
-
-@pytest.mark.parametrize("text", ["", " \n ", "\u0000", "\ufdd0\U0010ffff"])
-async def test_strange_texts_are_answered(service, tiny: TinyModel, text: str) -> None:
-    assert (await answer(service, request(text))).text == tiny.answer
-
-
-async def test_text_that_is_not_utf_8_is_refused_by_name(service, tiny: TinyModel) -> None:
-    data = request("XXXX").SerializeToString().replace(b"XXXX", b"\xff\xfe\xc3\x28")
-    method = "/mycel.completion.v1.CompletionService/StreamCompletion"
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.channel.unary_stream(method)(data, timeout=10).read()
-    error = from_rpc_error(caught.value, "inference")
-    assert (error.reason_name, error.field) == ("INVALID_ARGUMENT", "input.messages[0].content[0].text")
-    assert (await answer(service, request())).text == tiny.answer
-
-
 async def test_stop_text_within_a_character_and_over_pieces(service) -> None:
     got = await answer(service, request(stop=["🍄"]))
     assert got.text == "Hyphae carry water, sugar and news: "
@@ -163,95 +125,6 @@ async def test_json_schema_holds(service) -> None:
     assert isinstance(json.loads((await answer(service, wanted)).text)["ok"], bool)
 
 
-def _tools(wanted: completion.StreamCompletionRequest) -> None:
-    wanted.input.tools.add(name="f")
-
-
-def _image(wanted: completion.StreamCompletionRequest) -> None:
-    wanted.input.messages[0].content.add().image.url = "https://example.org/a.png"
-
-
-def _tool_message(wanted: completion.StreamCompletionRequest) -> None:
-    wanted.input.messages[0].role = chat.ROLE_TOOL
-
-
-def _tool_call(wanted: completion.StreamCompletionRequest) -> None:
-    wanted.input.messages[0].tool_calls.add(id="c1", name="f")
-
-
-def _several(wanted: completion.StreamCompletionRequest) -> None:
-    wanted.input.parameters.n = 2
-
-
-def _effort(wanted: completion.StreamCompletionRequest) -> None:
-    wanted.input.parameters.reasoning_effort = "low"
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        (_tools, "tools"),
-        (_image, "messages[0].content[1].image"),
-        (_tool_message, "messages[0].role"),
-        (_tool_call, "messages[0].tool_calls"),
-        (_several, "n"),
-        (_effort, "reasoning_effort"),
-    ],
-)
-async def test_what_it_cannot_do_is_refused_by_name(service, change, field) -> None:
-    wanted = request()
-    change(wanted)
-    with pytest.raises(MycelError) as caught:
-        await answer(service, wanted)
-    assert (caught.value.reason_name, caught.value.field) == ("UNSUPPORTED_FEATURE", field)
-
-
-def _no_messages(wanted: completion.StreamCompletionRequest) -> None:
-    del wanted.input.messages[:]
-
-
-def _no_role(wanted: completion.StreamCompletionRequest) -> None:
-    wanted.input.messages[0].role = chat.ROLE_UNSPECIFIED
-
-
-def _bad_schema(wanted: completion.StreamCompletionRequest) -> None:
-    wanted.input.response_format.json_schema.schema_json = '{"type": "nope"}'
-
-
-def _no_schema(wanted: completion.StreamCompletionRequest) -> None:
-    wanted.input.response_format.json_schema.schema_json = "{"
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        (_no_messages, "messages"),
-        (_no_role, "messages[0].role"),
-        (_bad_schema, "response_format"),
-        (_no_schema, "response_format.json_schema.schema"),
-        (lambda wanted: setattr(wanted.input.parameters, "temperature", -1), "temperature"),
-        (lambda wanted: setattr(wanted.input.parameters, "temperature", float("nan")), "temperature"),
-        (lambda wanted: setattr(wanted.input.parameters, "top_p", 2), "top_p"),
-        (lambda wanted: setattr(wanted.input.parameters, "max_tokens", 0), "max_tokens"),
-    ],
-)
-async def test_bad_input_is_refused_by_name(service, tiny: TinyModel, change, field) -> None:
-    wanted = request()
-    change(wanted)
-    with pytest.raises(MycelError) as caught:
-        await answer(service, wanted)
-    assert (caught.value.reason_name, caught.value.field) == ("INVALID_ARGUMENT", field)
-    assert (await answer(service, request())).text == tiny.answer
-
-
-async def test_too_long_prompt_is_refused_with_the_counts(service) -> None:
-    with pytest.raises(MycelError) as caught:
-        await answer(service, request("x" * 1000))
-    assert caught.value.reason_name == "CONTEXT_TOO_LONG"
-    assert caught.value.metadata["limit"] == "512"
-    assert int(caught.value.metadata["prompt_tokens"]) == 1000 + 21
-
-
 async def test_unknown_model_names_the_known_ones(service) -> None:
     for name in ("nope", "hosted", "tiny"):
         with pytest.raises(MycelError) as caught:
@@ -283,64 +156,6 @@ async def test_deadline_stops_the_generation(service, tiny: TinyModel, seconds: 
         await answer(service, request(model="endless-local", max_tokens=30_000), timeout=seconds)
     assert caught.value.reason_name == "DEADLINE_EXCEEDED"
     assert (await answer(service, request())).text == tiny.answer
-
-
-async def test_call_beyond_the_queue_is_refused_at_once(service) -> None:
-    running = [service.stream(request(model="endless-local", max_tokens=30_000)) for _ in range(2)]
-    for call in running:
-        await call.read()
-    more = [asyncio.create_task(answer(service, request(model="endless-local", max_tokens=1))) for _ in range(2)]
-    # There is one place to wait in; whichever of the two comes second finds it taken, one tenant's as they are.
-    done, waiting = await asyncio.wait(more, return_when=asyncio.FIRST_COMPLETED)
-    with pytest.raises(MycelError) as caught:
-        await done.pop()
-    assert caught.value.reason_name == "OVERLOADED"
-    assert caught.value.retry_after > 0
-    for call in running:
-        call.cancel()
-    assert (await waiting.pop()).usage.completion_tokens == 1
-
-
-async def test_a_quiet_tenant_is_served_before_a_loud_ones_queue(tmp_path, endless: TinyModel) -> None:
-    models = [LlamaModel("endless", endless.path, 4096, slots=1, queue=7)]
-    served: list[str] = []
-
-    async def ask(service, tenant: str) -> None:
-        await answer(service, request(model="endless-local", max_tokens=5), metadata=((TENANT_HEADER, tenant),))
-        served.append(tenant)
-
-    with running_triton(tmp_path, models) as triton:
-        async with inference(settings_for(tmp_path, models, triton.address)) as service:
-            await service.wait_until(STATUS.SERVING)
-            running = service.stream(request(model="endless-local"), metadata=((TENANT_HEADER, "loud"),))
-            await running.read()
-            waiting = {asyncio.create_task(ask(service, tenant)) for tenant in [*["loud"] * 8, "quiet"]}
-            refused: set[asyncio.Task[None]] = set()
-            while len(refused) < 2:  # nine calls, seven places: then all of them have come
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                refused |= done
-            running.cancel()
-            await asyncio.gather(*waiting)
-    for task in refused:
-        with pytest.raises(MycelError, match="1 calls are in progress and 7 wait") as caught:
-            task.result()
-        assert caught.value.metadata["scope"] == "tenant"
-    assert sorted(served) == [*["loud"] * 6, "quiet"]
-    assert "quiet" in served[:2]
-
-
-async def test_cancelled_while_waiting_leaves_its_place(service) -> None:
-    running = [service.stream(request(model="endless-local", max_tokens=30_000)) for _ in range(2)]
-    for call in running:
-        await call.read()
-    for _ in range(3):
-        waiting = service.stream(request(model="endless-local", max_tokens=1), timeout=0.2)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await waiting.read()
-        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    for call in running:
-        call.cancel()
-    assert (await answer(service, request(model="endless-local", max_tokens=1))).usage.completion_tokens == 1
 
 
 async def test_not_serving_until_triton_is_there_and_again_when_it_goes(
