@@ -6,7 +6,7 @@ TRAIN := .runtime/training
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test check lint format typecheck proto generate bench bench-reliability train-handbook eval-handbook clean
+.PHONY: help setup up demo test check lint format typecheck proto generate bench bench-inference bench-reliability train-handbook eval-handbook clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ format: setup ## Format the code and mend what can be mended
 
 bench: setup ## Measure a mesh that it starts, and write docs/benchmarks.md
 	@$(BIN)/python -m tests.benchmarks.bench_mesh --write docs/benchmarks.md
+
+bench-inference: setup ## Measure local inference: mesh against Triton, recovery, prefixes; writes docs/benchmarks.md
+	@$(BIN)/python -m tests.benchmarks.bench_inference --write docs/benchmarks.md
 
 bench-reliability: setup ## Measure what failing providers cost the caller (ten minutes), and write docs/reliability.md
 	@$(BIN)/python -m tests.benchmarks.reliability --write docs/reliability.md
