@@ -90,13 +90,15 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail when the committed files differ")
     arguments = parser.parse_args()
     collect_googleapis()
-    if not arguments.check:
-        shutil.rmtree(ROOT / "gen", ignore_errors=True)
-        generate(ROOT)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder))
-        differing = differences(ROOT, Path(folder))
+        made = Path(folder)
+        generate(made)
+        if not arguments.check:
+            # Only now, when everything could be made, is what was there replaced.
+            shutil.rmtree(ROOT / "gen", ignore_errors=True)
+            shutil.copytree(made, ROOT, dirs_exist_ok=True)
+            return
+        differing = differences(ROOT, made)
     if differing:
         sys.exit("generated files are out of date, run `make generate`:\n  " + "\n  ".join(differing))
 
