@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 OLDEST_TRITON: Final = (2, 40)
-"""Before it, Triton did not pass a caller's cancellation on to a stream's model. 2.51 and later ones are tested."""
+"""Believed to be the first that passes a caller's cancellation on to a stream's model; only 2.51 was run against."""
 _MAJOR: Final = OLDEST_TRITON[0]
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)")
 
@@ -40,7 +40,7 @@ def server_problem(name: str, version: str) -> str:
     found = _VERSION.match(version)
     oldest = ".".join(map(str, OLDEST_TRITON))
     if found is None or int(found[1]) != _MAJOR or (int(found[1]), int(found[2])) < OLDEST_TRITON:
-        return f"Triton is of version {version or 'unknown'}; {oldest} and later ones of {_MAJOR} are known to work"
+        return f"Triton is of version {version or 'unknown'}; {oldest} and later ones of {_MAJOR} are accepted"
     return ""
 
 

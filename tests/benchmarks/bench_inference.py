@@ -46,7 +46,7 @@ models: {bench: {provider: local, gguf: bench.gguf, context: 4608, slots: 9}}
 routes: {auto: {low: [bench]}}
 cache: {mode: "off"}
 """
-GPU = "not run: no GPU here; on one: `make bench-inference` against its Triton (MYCEL_TRITON)"
+GPU = "not run: no GPU could be had, and the script for one is still to be written"
 
 
 def p(values: list[float], percent: int) -> float:
