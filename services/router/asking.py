@@ -32,7 +32,6 @@ class Record:
     tenant: str = ""
     """For whom."""
     begun: int = 0
-    hedges: int = 0
     failures: dict[str, MycelError] = field(default_factory=dict)
     """The last failure of each model that was asked."""
 
@@ -100,7 +99,6 @@ class Asker:
                 slow_after = self._slow_after(running) if waiting else None
                 done, _ = await asyncio.wait(running, timeout=slow_after, return_when=asyncio.FIRST_COMPLETED)
                 if not done and self._drop_resting(waiting) and self._board.hedges.take():
-                    record.hedges += 1
                     self._start(waiting, request, deadline, record, running)
                     continue
                 if not done:

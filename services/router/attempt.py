@@ -36,7 +36,6 @@ class Attempt:
             tenant: for whom.
         """
         self.candidate = candidate
-        self.continues = bool(request.continue_after)
         self._board = board
         self._breaker = board.breaker(candidate)
         self._probe = self._breaker.begin()

@@ -85,7 +85,7 @@ class ChatEngine:
 
         An error before `Opened` means that nothing was sent; a later one ends the answer where it stands.
         """
-        deadline = Deadline.of(call.deadline_seconds, call.deadline_seconds)
+        deadline = Deadline.of(None, call.deadline_seconds)
         # An unknown model is refused before anything is looked up.
         plan = self._catalogue.plan(call.model, call.value)
         found = await self._look_up(call)
